@@ -1,0 +1,181 @@
+"""Bounded in-memory queue between callers and one sender.
+
+Guarantees:
+    put_*() never waits and may be called from any thread, a signal handler or ``__del__``.
+    A record leaves only by settle(), by eviction of the oldest, or by abandon(), and each
+    is counted once, in exactly one of these.
+Assumes:
+    deque's append, extendleft and popleft are each one indivisible step.
+Guarded by nothing: no step here needs two things to change at once.
+    A record is in one of three deques, and moves by popleft from one and append to the
+    next; in between it is in the hands of the one thread that popped it.
+    lease(), settle() and restore() belong to the sender's pass (one at a time);
+    put_*(), evict() and abandon() to anybody.
+    _evicting is only ever tried, never waited for: whoever is evicting goes on until the
+    limits hold, so a second one has nothing to do.
+Fork: never reset. The engine throws the whole buffer away in the child.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TypeVar, Union
+
+from whisperr._totals import Total
+from whisperr._wire import Encoder, Event, Identity
+
+Record = Union[Event, Identity]
+R = TypeVar("R", Event, Identity)
+
+
+class Buffer:
+    """Events and identities that wait, and those in the sender's hands."""
+
+    def __init__(self, encoder: Encoder, max_records: int, max_bytes: int) -> None:
+        self.events: deque[Event] = deque()
+        self.identities: deque[Identity] = deque()
+        self._in_flight: deque[Record] = deque()
+        self.wake_at = 1  # waiting records at which a put should wake the worker; see there
+        self._size = encoder.size
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._bytes = Total()  # of what waits; what is in flight is the sender's
+        self._evicted = Total()
+        self._reported = 0
+        self._evicting = threading.Lock()
+
+    # --- anybody
+
+    def put_event(self, event: Event) -> int:
+        """Queue, and return how many records wait. The oldest go when a limit is passed."""
+        self.events.append(event)
+        return self._added(self._size(event))
+
+    def put_identity(self, identity: Identity) -> int:
+        self.identities.append(identity)
+        return self._added(len(identity.body))
+
+    def waiting(self) -> int:
+        return len(self.events) + len(self.identities)
+
+    def pending(self) -> int:
+        """Records not settled yet: waiting or in flight."""
+        return self.waiting() + len(self._in_flight)
+
+    def evicted(self) -> int:
+        """Records dropped by the limits so far."""
+        return self._evicted.read()
+
+    def abandon(self) -> int:
+        """Give up everything, what is in flight too, and return how many records that were."""
+        count = 0
+        for queue in (self._in_flight, self.identities, self.events):
+            while queue:
+                try:
+                    record = queue.popleft()
+                except IndexError:  # the sender settled the last one in this moment
+                    break
+                count += 1
+                if queue is not self._in_flight:
+                    self._bytes.add(-self._bytes_of(record))
+        return count
+
+    def _added(self, size: int) -> int:
+        total = self._bytes.add(size)
+        count = len(self.events) + len(self.identities)
+        if count > self._max_records or total > self._max_bytes:
+            self._evict()
+            return self.waiting()
+        return count
+
+    def _evict(self) -> None:
+        while self._is_over() and self._evicting.acquire(False):
+            try:
+                while self._is_over() and self._drop_oldest():
+                    pass
+            finally:
+                self._evicting.release()
+            if not self.waiting():
+                return
+
+    def _is_over(self) -> bool:
+        return self.waiting() > self._max_records or self._bytes.read() > self._max_bytes
+
+    def _drop_oldest(self) -> bool:
+        queue = self.events if self._events_are_older() else self.identities
+        try:
+            record = queue.popleft()
+        except IndexError:  # the sender leased the last one in this moment
+            return False
+        self._bytes.add(-self._bytes_of(record))
+        self._evicted.add(1)
+        return True
+
+    def _events_are_older(self) -> bool:
+        try:
+            return self.events[0][0] < self.identities[0][0]
+        except IndexError:
+            return bool(self.events)
+
+    def _bytes_of(self, record: Record) -> int:
+        return len(record.body) if isinstance(record, Identity) else self._size(record)
+
+    # --- sender's pass
+
+    def lease_identity(self) -> list[Identity]:
+        """Take the oldest identity into flight: a list of one, or of none."""
+        return self._lease(self.identities, 1, 0)
+
+    def lease_events(self, max_count: int, max_bytes: int) -> list[Event]:
+        """Take the oldest events into flight, one at least when any waits."""
+        return self._lease(self.events, max_count, max_bytes)
+
+    def settle(self, count: int) -> int:
+        """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
+        settled = 0
+        for _ in range(count):
+            try:
+                self._in_flight.popleft()
+            except IndexError:
+                break
+            settled += 1
+        return settled
+
+    def restore(self) -> None:
+        """Put what is in flight back to where it was: the front."""
+        while True:
+            try:
+                record = self._in_flight.pop()
+            except IndexError:
+                break
+            if isinstance(record, Identity):
+                self.identities.appendleft(record)
+            else:
+                self.events.appendleft(record)
+            self._bytes.add(self._bytes_of(record))
+        self._evict()
+
+    def newly_evicted(self) -> int:
+        """Evictions since this was last asked."""
+        total = self._evicted.read()
+        fresh, self._reported = total - self._reported, total
+        return fresh
+
+    def _lease(self, queue: deque[R], max_count: int, max_bytes: int) -> list[R]:
+        taken: list[R] = []
+        total = 0
+        while len(taken) < max_count:
+            try:
+                record = queue.popleft()
+            except IndexError:
+                break
+            size = self._bytes_of(record)
+            if taken and total + size > max_bytes:
+                queue.appendleft(record)
+                break
+            self._in_flight.append(record)
+            taken.append(record)
+            total += size
+        self._bytes.add(-total)
+        return taken

@@ -1,0 +1,323 @@
+"""The face: ``Whisperr``. Settings, and a pointer to this process's engine.
+
+Nothing here waits on a lock. The pointer is replaced in a child, by the at-fork hook or,
+where a fork runs none (uWSGI), by the pid check that every public method begins with.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from os import getpid
+from typing import Any, Callable, Mapping, Sequence
+
+from whisperr import _atfork
+from whisperr._engine import Engine
+from whisperr._report import Superseded, log_to_stderr
+from whisperr._settings import (
+    FLUSH_TIMEOUT,
+    OnError,
+    Settings,
+    check_timeout,
+    make_settings,
+    option_names,
+)
+from whisperr._wire import Encoder
+
+
+class Whisperr:
+    """A client of the ingestion API. One per process tree is enough; it is safe to fork.
+
+    ``track()`` and ``identify()`` queue and return; a daemon thread, started at the first
+    call in each process, delivers in batches. All times are in seconds, all sizes in bytes.
+
+    Args:
+        api_key: App ingestion key (``wrk_…``). Required, unless ``disabled``.
+        base_url: Where the API is. A trailing slash is tolerated.
+        app_version: Sent as ``context.app_version`` with every event.
+        flush_at: Deliver at this many queued records, 1 or more.
+        flush_interval: Deliver at the latest this long after a record was queued, more than 0.
+        max_queue_size: Records kept in memory, 1 or more; beyond it the oldest are dropped.
+        max_batch_size: Events in one request, 1 or more; more than 500 means 500.
+        max_retries: Consecutive retries before a batch is given back to the queue, 0 to 100.
+        request_timeout: For each request, more than 0.
+        disabled: Do nothing: no thread, no network, no import of requests.
+        debug: Log everything to stderr.
+        on_error: Called with a ``WhisperrError`` for every loss and every pass that gave up,
+            from the sender's thread, or from the caller's for a refused call. What it raises
+            is ignored.
+        shutdown_timeout: How long an exit may take to deliver, 0 or more; shared by all clients.
+        max_event_bytes: A larger event is refused, alone. At least 1024, as the next two.
+        max_batch_bytes: The size of a request's body, unless one event alone is larger.
+        max_queue_bytes: Of what waits in memory; beyond it the oldest are dropped.
+
+    Raises:
+        ValueError: An option is unusable; the text names it and the legal range.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str = Settings.base_url,
+        app_version: str | None = Settings.app_version,
+        flush_at: int = Settings.flush_at,
+        flush_interval: float = Settings.flush_interval,
+        max_queue_size: int = Settings.max_queue_size,
+        max_batch_size: int = Settings.max_batch_size,
+        max_retries: int = Settings.max_retries,
+        request_timeout: float = Settings.request_timeout,
+        disabled: bool = Settings.disabled,
+        debug: bool = Settings.debug,
+        on_error: OnError | None = Settings.on_error,
+        shutdown_timeout: float = Settings.shutdown_timeout,
+        max_event_bytes: int = Settings.max_event_bytes,
+        max_batch_bytes: int = Settings.max_batch_bytes,
+        max_queue_bytes: int = Settings.max_queue_bytes,
+    ) -> None:
+        given = locals()
+        settings = make_settings(api_key, {name: given[name] for name in option_names()})
+        self._adopt(settings)
+
+    def _adopt(self, settings: Settings) -> None:
+        self._settings = settings
+        self._encoder = Encoder(settings.app_version, settings.max_event_bytes)
+        self._engine: Engine | None = None
+        if settings.debug:
+            log_to_stderr()
+        if settings.disabled:
+            return
+        import whisperr._transport  # noqa: F401  (requests: now, and not while sending)
+
+        self._engine = Engine(settings, self._encoder)
+        _atfork.join(self)
+
+    # --- the published interface
+
+    @property
+    def ready(self) -> bool:
+        """False for a disabled client."""
+        return not self._settings.disabled
+
+    def track(
+        self,
+        external_user_id: str,
+        event_type: str,
+        properties: Mapping[str, Any] | None = None,
+        context: Mapping[str, Any] | None = None,
+        *,
+        occurred_at: datetime | None = None,
+        message_id: str | None = None,
+    ) -> None:
+        """Queue an event. Returns at once, never raises, and keeps no reference to what it is given.
+
+        An empty user id or event type is ignored. What can't be sent (an event type that is
+        not lowercase snake_case, a value without a JSON form, an event over
+        ``max_event_bytes``) is reported as ``dropped``, alone.
+
+        Args:
+            external_user_id: Your own id of the user.
+            event_type: Lowercase snake_case, see also ``BillingEvent``.
+            properties: What happened. Dates, UUIDs, Decimals, Enums, sets and the like are
+                converted by the rules in the documentation.
+            context: Where it happened; wins over what the SDK adds, save over the id.
+            occurred_at: When, with a time zone; now, if not given. The service takes
+                30 days back and 5 minutes ahead.
+            message_id: Your own idempotency key, unique per event, for back-fills and webhooks.
+        """
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            if _is_empty(external_user_id) or not event_type:
+                return
+            if engine.pid != getpid():
+                engine = self._engine_of_this_process(engine)
+            engine.track(external_user_id, event_type, properties, context, occurred_at, message_id)
+        except Exception as error:
+            engine.refuse(error)
+        except Superseded:
+            pass
+
+    def identify(
+        self,
+        external_user_id: str,
+        *,
+        traits: Mapping[str, Any] | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+        push_token: str | None = None,
+        preferred_channel: str | None = None,
+        channels: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        """Queue what is known of a user. Returns at once and never raises, as ``track()``.
+
+        Args:
+            external_user_id: Your own id of the user. An empty one is ignored.
+            traits: Facts; ``app_language`` (BCP 47) is reserved. Converted as properties are.
+            email, phone, push_token: Short for opted-in ``email``, ``sms``, ``push`` channels.
+            preferred_channel: ``"email"``, ``"sms"`` or ``"push"``.
+            channels: Replaces the three short forms. Each item has ``type`` (or ``channel``)
+                and ``address``, and may have ``opted_in`` (True) and ``verified``.
+        """
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            if _is_empty(external_user_id):
+                return
+            if engine.pid != getpid():
+                engine = self._engine_of_this_process(engine)
+            engine.identify(
+                {
+                    "external_user_id": external_user_id,
+                    "traits": traits,
+                    "email": email,
+                    "phone": phone,
+                    "push_token": push_token,
+                    "preferred_channel": preferred_channel,
+                    "channels": channels,
+                }
+            )
+        except Exception as error:
+            engine.refuse(error)
+        except Superseded:
+            pass
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Deliver what is queued now, in one pass, and wait for it.
+
+        What can't be delivered stays queued. A name look-up made in the calling thread can't
+        be bounded; it is made there only where no thread can be started.
+
+        Args:
+            timeout: How long to wait at most, 0 or more; None means 30 s.
+
+        Returns:
+            True if everything accepted before the call was settled: delivered, or dropped and
+            reported. False too when called by ``on_error`` inside a pass, which can't wait for itself.
+
+        Raises:
+            ValueError: The timeout is no such number.
+        """
+        deadline = _deadline(timeout, FLUSH_TIMEOUT)
+        engine = self._own_engine()
+        if engine is None:
+            return True
+        try:
+            return engine.flush(deadline)
+        except Superseded:
+            return False
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Deliver what is queued and stop for good. Idempotent; exits do it by themselves.
+
+        What is left when the time is over is reported as ``dropped``, by count. Later calls
+        of ``track()`` and ``identify()`` are dropped, which is reported once.
+
+        Args:
+            timeout: How long to take at most, 0 or more; None means ``shutdown_timeout``.
+
+        Returns:
+            True if everything accepted before the call was settled.
+
+        Raises:
+            ValueError: The timeout is no such number.
+        """
+        deadline = _deadline(timeout, self._settings.shutdown_timeout)
+        engine = self._own_engine()
+        if engine is None:
+            return True
+        try:
+            engine.begin_exit(deadline, closing=True)
+            return engine.finish_exit()
+        except Superseded:
+            return False
+
+    # --- what ours adds
+
+    async def aflush(self, timeout: float | None = None) -> bool:
+        """``flush()`` without blocking the event loop."""
+        return await _in_thread(lambda: self.flush(timeout))
+
+    async def ashutdown(self, timeout: float | None = None) -> bool:
+        """``shutdown()`` without blocking the event loop."""
+        return await _in_thread(lambda: self.shutdown(timeout))
+
+    def stats(self) -> dict[str, Any]:
+        """The ledger of this process: ``accepted + adopted = delivered + dropped + pending + spilled``.
+
+        ``dropped`` is a dict of counts by reason (``refused``, ``closed``, ``overflow``,
+        ``rejected``, ``undelivered``). Besides: ``requests``, ``retries`` (among them),
+        ``splits``, ``bytes`` (of request bodies) and ``last_error`` (a sentence or None).
+        A child starts from zero; so does what a disabled client says. Taken while other
+        threads work, the figures may be apart by the records that are just moving.
+        """
+        engine = self._own_engine()
+        return Engine(self._settings, self._encoder).stats() if engine is None else engine.stats()
+
+    def __repr__(self) -> str:
+        state = "disabled" if self._engine is None else "closed" if self._engine.closed else "open"
+        return f"<Whisperr {self._settings.base_url} {state}>"
+
+    def __reduce__(self) -> tuple[Callable[..., Whisperr], tuple[type[Whisperr], Settings]]:
+        """A client pickles as its settings: what it holds belongs to this process."""
+        return _from_settings, (type(self), self._settings)
+
+    def __del__(self) -> None:
+        engine = getattr(self, "_engine", None)  # absent when the constructor raised
+        if engine is not None:
+            engine.retire()
+
+    # --- forks
+
+    def _after_fork_in_child(self) -> None:
+        if self._engine is not None:
+            self._engine = self._engine.heir()
+
+    def _engine_of_this_process(self, inherited: Engine) -> Engine:
+        """For a fork that ran no hook. Two threads may find it out at once: one heir is made."""
+        self._engine = engine = inherited.heir()
+        return engine
+
+    def _own_engine(self) -> Engine | None:
+        engine = self._engine
+        if engine is not None and engine.pid != getpid():
+            return self._engine_of_this_process(engine)
+        return engine
+
+
+Whisperr.__module__ = "whisperr"
+
+
+def _from_settings(kind: type[Whisperr], settings: Settings) -> Whisperr:
+    client = kind.__new__(kind)
+    client._adopt(settings)
+    return client
+
+
+def _is_empty(user_id: object) -> bool:
+    return not user_id and user_id != 0
+
+
+def _deadline(timeout: float | None, default: float) -> float:
+    """Monotonic seconds. ValueError for what is no number of seconds, 0 or more."""
+    if timeout is None:
+        timeout = default
+    return time.monotonic() + check_timeout("timeout", timeout)
+
+
+async def _in_thread(wait: Callable[[], bool]) -> bool:
+    import asyncio  # here: it costs more than all the rest, and few need it
+
+    return await asyncio.get_running_loop().run_in_executor(None, wait)
+
+
+# --- all clients at once, for whisperr.lifecycle
+
+
+def live_engines() -> list[Engine]:
+    """The engines of this process of all living, enabled clients."""
+    clients = [member for member in _atfork.members() if isinstance(member, Whisperr)]
+    engines = [client._own_engine() for client in clients]
+    return [engine for engine in engines if engine is not None]

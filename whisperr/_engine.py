@@ -1,0 +1,241 @@
+"""This process's half of a client: everything that must not cross a fork.
+
+An engine is made as an empty shell, cheap enough for an at-fork hook: no thread, no
+socket, no lock that anyone waits on. What delivers (locks, session, thread) is a Worker,
+made at the first record in this process, so after gevent has patched.
+
+Guarantees:
+    track() and identify() never wait, from any thread, a signal handler or ``__del__``; once the
+    exit of the process has begun, they deliver at once instead, since nobody will later.
+Published by one atomic step: ``_worker``, by ``dict.setdefault``, as two threads may make the
+    first record at once.
+Fork: never repaired. The client gets a new engine in the child; the old one stays in
+    _started, referenced for as long as the child lives, because dropping an inherited
+    session could hang.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from whisperr import _exits
+from whisperr._buffer import Buffer
+from whisperr._json import Unencodable
+from whisperr._ledger import Ledger, Reason
+from whisperr._report import Reporter, Superseded
+from whisperr._settings import Settings
+from whisperr._wire import Encoder, Ignored, Refused
+from whisperr._worker import Worker
+
+_PREFIX_BYTES = 10  # random, in front of six bytes of number: an id of 32 hex digits
+
+_started: dict[int, Engine] = {}  # by id; of this process, and the graveyard of its ancestors'
+
+
+class Engine:
+    """Accepts calls, has them delivered, keeps the ledger."""
+
+    def __init__(self, settings: Settings, encoder: Encoder, closed: bool = False) -> None:
+        self.pid = os.getpid()
+        self.closed = closed
+        self.shutdown_timeout = settings.shutdown_timeout
+        self._settings = settings
+        self._encoder = encoder
+        self._ending = closed  # closed, or the exit of the process has begun
+        self._told_closed = False
+        self._ledger = Ledger()
+        self._take_number = self._ledger.numbers.take
+        self._buffer = Buffer(encoder, settings.max_queue_size, settings.max_queue_bytes)
+        self._reporter = Reporter(settings.on_error, self.pid)
+        self._parts: dict[str, Worker] = {}  # the worker, once there is one
+        self._heirs: dict[int, Engine] = {}  # by pid: the engine that follows this one in a child
+
+    def heir(self) -> Engine:
+        """The empty engine of the child that is asking. A closed one stays closed."""
+        pid = os.getpid()
+        return self._heirs.setdefault(pid, Engine(self._settings, self._encoder, self.closed))
+
+    # --- accepting: any thread, a signal handler, __del__
+
+    def track(
+        self,
+        user_id: Any,
+        event_type: Any,
+        properties: Any,
+        context: Any,
+        occurred_at: Any,
+        message_id: Any,
+    ) -> None:
+        number = self._take_number()
+        if self.closed:
+            self._refuse_closed()
+            return
+        try:
+            event = self._encoder.event(
+                number, user_id, event_type, properties, context, occurred_at, message_id
+            )
+        except Exception as error:
+            self.refuse(error)
+            return
+        buffer = self._buffer
+        if buffer.put_event(event) >= buffer.wake_at:
+            self._wake()
+        if self._ending:
+            self._deliver_late()
+
+    def identify(self, fields: dict[str, Any]) -> None:
+        number = self._take_number()
+        if self.closed:
+            self._refuse_closed()
+            return
+        try:
+            identity = self._encoder.identity(number, fields)
+        except Exception as error:
+            self.refuse(error)
+            return
+        if self._buffer.put_identity(identity) >= self._buffer.wake_at:
+            self._wake()
+        if self._ending:
+            self._deliver_late()
+
+    def _wake(self) -> None:
+        worker = self._worker()
+        if worker.start():
+            worker.wake()
+
+    def _deliver_late(self) -> None:
+        """The exit has begun, or a shutdown overtook this call: nobody else will see to it."""
+        worker = self._worker()
+        if self.closed:
+            worker.abandon_late()
+        else:
+            worker.finish_exit()
+
+    def refuse(self, error: Exception) -> None:
+        """Report a call that can't be queued, and count it."""
+        if isinstance(error, Ignored):
+            self._ledger.numbers.skip()
+            return
+        # Raised by what the caller passed, its text may hold anything; our own may not.
+        ours = isinstance(error, (Refused, Unencodable))
+        reason = str(error) if ours else type(error).__name__
+        self._lost(Reason.REFUSED, f"refused a call: {reason}", getattr(error, "detail", None))
+
+    def _refuse_closed(self) -> None:
+        if self._told_closed:
+            self._ledger.dropped[Reason.CLOSED].add(1)
+            return
+        self._told_closed = True
+        self._lost(Reason.CLOSED, "the client is shut down: this call and all later ones are lost")
+
+    def _lost(self, reason: Reason, message: str, detail: str | None = None) -> None:
+        self._ledger.dropped[reason].add(1)
+        self._ledger.last_error = message
+        self._reporter.lost(1, message, detail=detail)
+
+    # --- delivering: any thread
+
+    def start(self) -> None:
+        """Start the sender now. Where no thread can be started, the first flush delivers."""
+        if not self.closed:
+            self._worker().start()
+
+    def flush(self, deadline: float) -> bool:
+        """See Whisperr.flush; ``deadline`` in monotonic seconds."""
+        worker = self._parts.get("worker")
+        if worker is None and self._buffer.pending() == 0:
+            return True
+        return self._worker().flush(deadline)
+
+    def request_pass(self) -> None:
+        """Have a pass begin soon, without waiting for it."""
+        worker = self._parts.get("worker")
+        if worker is not None:
+            worker.request_pass()
+
+    def begin_exit(self, deadline: float, closing: bool = False) -> None:
+        """From now on everything is bounded by the deadline, and a back-off ends at once."""
+        if closing:
+            self.closed = True
+        self._ending = True
+        worker = self._parts.get("worker")
+        if worker is not None:
+            worker.begin_exit(deadline, closing)
+
+    def finish_exit(self) -> bool:
+        """Deliver until the deadline of begin_exit, report what is left. True: nothing was."""
+        worker = self._parts.get("worker")
+        return worker is None or worker.finish_exit()
+
+    def retire(self) -> None:
+        """The client was garbage collected: deliver what there is, then end the thread."""
+        worker = self._parts.get("worker")
+        if worker is not None and self.pid == os.getpid():
+            worker.retire()
+
+    def stats(self) -> dict[str, Any]:
+        ledger, worker = self._ledger, self._parts.get("worker")
+        transport = None if worker is None else worker.transport
+        return {
+            "accepted": ledger.numbers.taken(),
+            "adopted": 0,
+            "delivered": ledger.delivered.read(),
+            "dropped": ledger.drops(self._buffer.evicted()),
+            "pending": self._buffer.pending(),
+            "spilled": 0,
+            "requests": transport.requests if transport else 0,
+            "retries": transport.retries if transport else 0,
+            "splits": ledger.splits,
+            "bytes": transport.bytes_sent if transport else 0,
+            "last_error": ledger.last_error,
+        }
+
+    def _worker(self) -> Worker:
+        worker: Worker | None = self._parts.get("worker")
+        return self._first_use() if worker is None else worker
+
+    def _first_use(self) -> Worker:
+        """Make what delivers. Two threads may be here at once: the first to publish wins."""
+        _exits.ensure()
+        mine = Worker(
+            self._settings,
+            self._encoder,
+            self._buffer,
+            self._ledger,
+            self._reporter,
+            os.urandom(_PREFIX_BYTES).hex().encode(),
+            lambda: forget(self),
+        )
+        worker: Worker = self._parts.setdefault("worker", mine)
+        _started[id(self)] = self
+        begun = _exits.begun()
+        if begun is not None:  # the first use is in an exit handler
+            self.begin_exit(begun + self._settings.shutdown_timeout)
+        return worker
+
+
+def forget(engine: Engine) -> None:
+    """Its worker has ended and closed its session: nothing of it is worth keeping."""
+    _started.pop(id(engine), None)
+
+
+def started() -> list[Engine]:
+    """The engines in use in this process."""
+    pid = os.getpid()
+    return [engine for engine in list(_started.values()) if engine.pid == pid]
+
+
+def _drain_all(begun: float) -> None:
+    """The exit pass over all engines of this process, under one start and each its time-out."""
+    engines = started()
+    try:
+        for engine in engines:
+            engine.begin_exit(begun + engine.shutdown_timeout)
+        for engine in engines:
+            engine.finish_exit()
+    except Superseded:  # a callback forked, and this is the child: it has an exit of its own
+        _exits.run()
+
+
+_exits.install(_drain_all)

@@ -1,0 +1,34 @@
+"""``WhisperrError``: how the application hears of a loss or of a stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+AUTH = "auth"
+DROPPED = "dropped"
+RETRY_EXHAUSTED = "retry_exhausted"
+
+
+@dataclass
+class WhisperrError:
+    """Handed to ``on_error``. It is a value, not an exception, and is never raised.
+
+    Attributes:
+        type: ``"auth"`` (the key was rejected; everything is kept), ``"dropped"``
+            (``count`` records are lost for good) or ``"retry_exhausted"`` (one pass
+            gave up; everything is kept for the next). More types may follow.
+        message: One English sentence without keys or personal data.
+        status: The HTTP status, where one was received.
+        count: How many events and identities are concerned.
+        detail: What exactly was wrong: the server's own words (at most 2 KiB), or the
+            refused value. It may hold personal data, so it never reaches a log or a ``repr``.
+    """
+
+    type: str
+    message: str
+    status: int | None = None
+    count: int = 1
+    detail: str | None = field(default=None, repr=False, compare=False)
+
+
+WhisperrError.__module__ = "whisperr"  # users import it from there; tracebacks should say so

@@ -1,0 +1,73 @@
+"""What runs at which kind of exit. Takes a callable, knows no engine.
+
+    how the process ends                        what runs it
+    a script; os.fork and sys.exit              atexit
+    a multiprocessing child up to 3.12          multiprocessing.util.Finalize (atexit is skipped)
+    a multiprocessing child on 3.13             either (what was registered before is wiped)
+    a child forked in the sender's thread       run(), by the sender's loop
+
+Registered at import, and once more at the first use in a child. Nothing is ever
+unregistered: the first use may be in an exit handler, and what is registered then does not
+run any more. The callable is idempotent, so some exits running two of these is no harm.
+
+Guarded by nothing: ensure() may race with itself, and then registers twice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import time
+from typing import Callable
+
+_drain: Callable[[float], None] | None = None
+_atexit_in = 0  # pid
+_finalize_in = 0  # pid
+_begun: tuple[int, float] = (0, 0.0)  # pid, and the monotonic time when its exit began
+
+
+def install(drain: Callable[[float], None]) -> None:
+    """At import: ``drain(begun)`` runs at exit, with the monotonic time at which that began."""
+    global _drain
+    _drain = drain
+    _register_atexit()
+
+
+def ensure() -> None:
+    """At the first use in a process: see that its kind of exit will run the callable."""
+    global _finalize_in
+    pid = os.getpid()
+    if _atexit_in != pid:
+        _register_atexit()
+    if _finalize_in != pid and _is_multiprocessing_child():
+        _finalize_in = pid
+        sys.modules["multiprocessing.util"].Finalize(None, run, exitpriority=0)
+
+
+def _register_atexit() -> None:
+    global _atexit_in
+    _atexit_in = os.getpid()
+    atexit.register(run)
+
+
+def _is_multiprocessing_child() -> bool:
+    process = sys.modules.get("multiprocessing.process")
+    if process is None or "multiprocessing.util" not in sys.modules:
+        return False
+    return process.parent_process() is not None
+
+
+def begun() -> float | None:
+    """When the exit of this process began, or None while it hasn't."""
+    pid, moment = _begun
+    return moment if pid == os.getpid() else None
+
+
+def run() -> None:
+    """The exit pass. All that runs in one process shares one begin, and so one deadline."""
+    global _begun
+    if begun() is None:
+        _begun = (os.getpid(), time.monotonic())
+    if _drain is not None:
+        _drain(_begun[1])

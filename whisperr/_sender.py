@@ -1,0 +1,166 @@
+"""One delivery pass: lease, send, settle, split. No thread in it.
+
+A pass takes what waits when it begins: identities first, in order, then events in full
+batches. It ends when all of that is settled, or at the first answer after which the rest
+had better wait; what it still holds then goes back to the front of the queue.
+
+Runs in one thread at a time (the worker sees to that).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+from whisperr._buffer import Buffer, Record
+from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
+from whisperr._ledger import Ledger, Reason
+from whisperr._outcome import Outcome, Reply
+from whisperr._report import Reporter, logger
+from whisperr._settings import Settings
+from whisperr._wire import EVENTS_PATH, IDENTIFY_PATH, Encoder, Identity, generated_id
+
+if TYPE_CHECKING:  # it brings requests, which an import of whisperr does not pay for
+    from whisperr._transport import Transport
+
+MAX_EXTRA_REQUESTS = 64  # a lease may cost by splitting
+
+
+class Sender:
+    """Moves records from the buffer to the destination."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        buffer: Buffer,
+        transport: Transport,
+        ledger: Ledger,
+        reporter: Reporter,
+        id_prefix: bytes,
+    ) -> None:
+        self._max_count = settings.max_batch_size
+        self._max_bytes = settings.max_batch_bytes
+        self._encoder = encoder
+        self._buffer = buffer
+        self._transport = transport
+        self._ledger = ledger
+        self._reporter = reporter
+        self._id_prefix = id_prefix
+
+    def run(self) -> bool:
+        """One pass. True when everything that waited at its begin was settled."""
+        try:
+            self.report_evictions()
+            return self._send_identities() and self._send_events()
+        finally:
+            self._buffer.restore()
+            self.report_evictions()
+
+    def report_evictions(self) -> None:
+        count = self._buffer.newly_evicted()
+        if count:
+            self._lost(count, f"queue full: dropped {_records(count)}, the oldest", None)
+
+    def _send_identities(self) -> bool:
+        for _ in range(len(self._buffer.identities)):
+            identity = self._buffer.lease_identity()
+            if identity and not self._deliver(identity):
+                return False
+        return True
+
+    def _send_events(self) -> bool:
+        left = len(self._buffer.events)
+        while left > 0:
+            events = self._buffer.lease_events(min(left, self._max_count), self._max_bytes)
+            if not events:  # the queue overflowed meanwhile, or was abandoned
+                break
+            left -= len(events)
+            if not self._deliver(events):
+                return False
+        return True
+
+    def _deliver(self, lease: Sequence[Record]) -> bool:
+        """Send one lease, in halves where it is refused. False: stop the pass, restore the rest.
+
+        The parts are sent in order, so that what is settled is always the oldest in flight.
+        """
+        parts = [lease]
+        budget = MAX_EXTRA_REQUESTS
+        rejected = 0
+        reasons: list[Reply] = []
+        reply = None
+        while parts:
+            part = parts.pop()
+            reply = self._post(part)
+            if reply.outcome is Outcome.OK:
+                self._delivered(part)
+            elif reply.outcome is Outcome.REFUSE and len(part) > 1 and budget >= 2:
+                budget -= 2
+                self._ledger.splits += 1
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            elif reply.outcome in (Outcome.REFUSE, Outcome.DROP):
+                rejected += self._buffer.settle(len(part))
+                reasons.append(reply)
+            else:
+                break
+        stopped = reply is not None and reply.outcome not in _SETTLING
+        if stopped:
+            self._buffer.restore()  # before any report: a callback may do anything
+        if reasons:
+            self._rejected(rejected, reasons[-1])
+        if stopped and reply is not None:
+            self._stopped(reply)
+        return not stopped
+
+    def _post(self, part: Sequence[Record]) -> Reply:
+        if isinstance(part[0], Identity):
+            key = generated_id(self._id_prefix, part[0].number).decode()
+            return self._transport.send(IDENTIFY_PATH, part[0].body, {"Idempotency-Key": key})
+        events = [record for record in part if not isinstance(record, Identity)]
+        body = self._encoder.batch(events, self._id_prefix)
+        reply = self._transport.send(EVENTS_PATH, body)
+        logger.debug("%d events, %d bytes: %s", len(part), len(body), reply.status or reply.error)
+        return reply
+
+    def _delivered(self, part: Sequence[Record]) -> None:
+        self._ledger.delivered.add(self._buffer.settle(len(part)))
+        self._reporter.delivered()
+
+    # --- reports, each after the records are where they belong
+
+    def _rejected(self, count: int, reply: Reply) -> None:
+        self._ledger.dropped[Reason.REJECTED].add(count)
+        message = f"the server refused {_records(count)} with status {reply.status}"
+        self._lost(count, message, reply)
+
+    def _lost(self, count: int, message: str, reply: Reply | None) -> None:
+        self._ledger.last_error = message
+        status, detail = (reply.status, reply.detail) if reply else (None, None)
+        self._reporter.lost(count, message, status, detail)
+
+    def _stopped(self, reply: Reply) -> None:
+        if reply.interrupted:  # a shutdown: its own pass follows, or its own report
+            return
+        kept = self._buffer.pending()
+        if reply.outcome is Outcome.AUTH:
+            kind, why = AUTH, f"the key was rejected with status {reply.status}"
+        elif reply.outcome is Outcome.REDIRECT:
+            kind, why = RETRY_EXHAUSTED, f"status {reply.status} is not followed"
+        else:
+            kind = RETRY_EXHAUSTED
+            why = f"delivery failed after retries ({_cause(reply)})"
+        message = f"{why}; {_records(kept)} kept for the next pass"
+        self._ledger.last_error = message
+        self._reporter.kept(WhisperrError(kind, message, reply.status, kept, reply.detail))
+
+
+_SETTLING = frozenset({Outcome.OK, Outcome.REFUSE, Outcome.DROP})
+
+
+def _cause(reply: Reply) -> str:
+    return reply.error or f"status {reply.status}"
+
+
+def _records(count: int) -> str:
+    return f"{count} record{'' if count == 1 else 's'}"

@@ -1,0 +1,61 @@
+"""A running total without a lock.
+
+Guarantees:
+    add() is exact from any number of threads, from a signal handler that interrupts
+    another add() in the same thread, and from ``__del__``. It never waits.
+Assumes:
+    the global interpreter lock: ``deque.append`` and ``next`` on an iterator written in C
+    are each one indivisible step.
+
+Why it holds: every add() first appends one part and then lets the accumulator take one
+part, whichever comes first. Whatever is interleaved, no part is taken twice, none is left
+for good, and the accumulator never finds the queue empty, because every ``next`` was
+preceded by an append.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import accumulate, count
+from typing import Callable
+
+
+class Total:
+    """An integer that many threads add to."""
+
+    __slots__ = ("_parts", "_sums")
+
+    def __init__(self) -> None:
+        self._parts: deque[int] = deque()
+        # iter() ends at None, which is never appended: the sums go on for ever.
+        self._sums = accumulate(iter(self._parts.popleft, None))
+
+    def add(self, amount: int) -> int:
+        """Add, and return the total after some add() of this moment: one's own, when alone."""
+        self._parts.append(amount)
+        return next(self._sums)
+
+    def read(self) -> int:
+        return self.add(0)
+
+
+class Sequence:
+    """Numbers 0, 1, 2, …: each given out once, also to threads and handlers that interrupt each other.
+
+    A Total can't do this: a reader's zero may be taken by a writer, and two writers would
+    then see one sum.
+    """
+
+    __slots__ = ("_looks", "take")
+
+    def __init__(self) -> None:
+        self.take: Callable[[], int] = count().__next__
+        self._looks = Total()
+
+    def taken(self) -> int:
+        """How many numbers were given out. Looking costs a number, which is not counted."""
+        return self.take() - (self._looks.add(1) - 1)
+
+    def skip(self) -> None:
+        """One number given out was not used: don't count it."""
+        self._looks.add(1)

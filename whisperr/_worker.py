@@ -1,0 +1,281 @@
+"""The thread that delivers, what wakes it, and who waits for it.
+
+Guarantees:
+    One pass at a time. An idle worker waits without a time-out. A flush is answered by a
+    pass that began after it asked. A back-off ends at once when an exit begins. A deadline,
+    once set, bounds every wait and every request from then on.
+Guarded by _passing (held for a whole pass, network and callbacks included):
+    the sender and the transport. Only the thread's loop waits for it, and a caller in whose
+    process no thread can be started, up to its deadline. _passing_in says whose it is, so
+    that a callback or a signal handler inside a pass never waits for itself.
+Guarded by _starting (only ever tried): the start of the thread.
+Without a lock:
+    _wake is a binary semaphore. wake() may be called from anywhere, a signal handler inside
+    itself included. No wake-up is lost: a caller first puts, then reads buffer.wake_at; the
+    loop first writes wake_at, then looks at the buffer once more, then waits.
+    _asked holds one Barrier for each waiting flush; a Barrier is a lock of its own that
+    nobody holds over anything.
+Fork: a worker belongs to the process that made it. The child makes its own and keeps this
+    one referenced, unused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import Callable
+
+from whisperr import _exits
+from whisperr._buffer import Buffer
+from whisperr._ledger import Ledger, Reason
+from whisperr._report import Reporter, Superseded, logger
+from whisperr._sender import Sender
+from whisperr._settings import Settings
+from whisperr._wire import Encoder
+
+NEVER = 2**63  # records; no queue is so long
+
+
+class Barrier:
+    """One flush that waits. A raw lock and not an Event: a signal handler may interrupt the wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._settled = False
+
+    def resolve(self, settled: bool) -> None:
+        self._settled = settled
+        self._lock.release()
+
+    def wait(self, deadline: float) -> bool:
+        """True when a pass settled everything before the deadline (monotonic seconds)."""
+        in_time = self._lock.acquire(True, max(0.0, deadline - time.monotonic()))
+        return in_time and self._settled
+
+
+class Worker:
+    """Delivers what one engine's buffer holds, from a daemon thread of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        buffer: Buffer,
+        ledger: Ledger,
+        reporter: Reporter,
+        id_prefix: bytes,
+        on_end: Callable[[], None],
+    ) -> None:
+        # The constructor of the client has imported it; an import of whisperr does not pay for it.
+        from whisperr._transport import Transport
+
+        self._flush_at = settings.flush_at
+        self._interval = settings.flush_interval
+        self._buffer = buffer
+        self._ledger = ledger
+        self._reporter = reporter
+        self._on_end = on_end
+        self.transport = Transport(settings, self._pause, lambda: self._deadline)
+        self._sender = Sender(
+            settings, encoder, buffer, self.transport, ledger, reporter, id_prefix
+        )
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._passing = threading.Lock()
+        self._passing_in: int | None = None  # thread
+        self._starting = threading.Lock()
+        self._starting_in: int | None = None  # thread
+        self._thread: threading.Thread | None = None
+        self._asked: deque[Barrier] = deque()
+        self._deadline: float | None = None  # monotonic, of an exit or a shutdown
+        self._retiring = False  # end when everything is delivered
+        self._closing = False  # end when everything is delivered or the deadline has come
+        self.ended = False
+
+    # --- anybody's thread
+
+    def wake(self) -> None:
+        """Have the loop look again. Never waits."""
+        self._buffer.wake_at = NEVER  # one caller is enough; the loop writes it anew
+        with contextlib.suppress(RuntimeError, ValueError):  # it is awake (gevent: ValueError)
+            self._wake.release()
+
+    def start(self) -> bool:
+        """Start the thread, unless it runs. False when it can't be."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        if not self._starting.acquire(False):
+            return self._starting_in != threading.get_ident()
+        self._starting_in = threading.get_ident()
+        try:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
+                thread.start()
+                self._thread = thread
+            return True
+        except RuntimeError:  # no more threads: limits, or too late in the process
+            return False
+        finally:
+            self._starting_in = None
+            self._starting.release()
+
+    def flush(self, deadline: float) -> bool:
+        """A pass over all that waits now. True when all of it was settled before the deadline."""
+        if self._passing_in == threading.get_ident():  # inside a pass: a callback, a handler
+            self._asked.append(Barrier())  # nobody waits for it, but a pass will come
+            return False
+        if self._is_settled():
+            return True
+        if not self.start():
+            return self._pass_here(deadline)
+        barrier = Barrier()
+        self._asked.append(barrier)
+        self.wake()
+        return barrier.wait(deadline)
+
+    def request_pass(self) -> None:
+        """Have a pass begin soon, without waiting for it."""
+        if not self._is_settled() and self.start():
+            self._asked.append(Barrier())
+            self.wake()
+
+    def begin_exit(self, deadline: float, closing: bool) -> None:
+        """Bound everything by the deadline from now on, and end a back-off."""
+        if self._deadline is None or deadline < self._deadline:
+            self._deadline = deadline
+        self._closing = self._closing or closing
+        self.wake()
+
+    def finish_exit(self) -> bool:
+        """Deliver until the deadline; report what is left. True when nothing was."""
+        deadline = self._deadline or time.monotonic()
+        if self._passing_in == threading.get_ident():
+            return False  # the loop goes on from here when the callback returns
+        settled = self.flush(deadline)
+        while settled and not self._is_settled():  # more came meanwhile
+            settled = self.flush(deadline)
+        return self._abandon() and settled
+
+    def retire(self) -> None:
+        """The client is gone: end when everything is delivered."""
+        self._retiring = True
+        self.wake()
+
+    def abandon_late(self) -> None:
+        """A record was put while the client was being shut down: report it, if nobody takes it."""
+        if self.ended:
+            self._abandon()
+
+    def _is_settled(self) -> bool:
+        # In this order: between lease and settle a record may be in nobody's count, but then
+        # a pass is on.
+        return self._buffer.pending() == 0 and self._passing_in is None
+
+    def _abandon(self) -> bool:
+        count = self._buffer.abandon()
+        if count:
+            self._ledger.dropped[Reason.UNDELIVERED].add(count)
+            message = f"lost {count} record{'' if count == 1 else 's'}: no time was left to deliver"
+            self._ledger.last_error = message
+            self._reporter.lost(count, message)
+        return count == 0
+
+    def _pass_here(self, deadline: float) -> bool:
+        """A pass in the calling thread, where there can be no other."""
+        if not self._passing.acquire(True, max(0.0, deadline - time.monotonic())):
+            return False
+        before = self._deadline
+        self._deadline = deadline if before is None else min(before, deadline)
+        try:
+            return self._pass()
+        finally:
+            self._deadline = before
+            self._passing.release()
+
+    # --- the thread that passes
+
+    def _pass(self) -> bool:
+        """With _passing held: one pass, and the answer to every flush that asked before it."""
+        self._passing_in = threading.get_ident()
+        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        settled = False
+        try:
+            settled = self._sender.run()
+        finally:
+            self._passing_in = None
+            for barrier in asked:
+                barrier.resolve(settled)
+        return settled
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait between two attempts. False: there shall be none, or no time is left for one."""
+        bounded = self._deadline
+        until = time.monotonic() + seconds
+        if bounded is not None and until >= bounded:
+            return False
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            self._wake.acquire(True, left)
+            if self._deadline != bounded:  # an exit has begun
+                return False
+
+    # --- the worker's own thread
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Superseded:
+            # A callback forked, and this is the child: its main thread is this one, which the
+            # interpreter lets end without atexit.
+            _exits.run()
+
+    def _loop(self) -> None:
+        settled = True
+        while True:
+            self._wait(settled)
+            self._buffer.wake_at = NEVER  # working: nobody needs to wake it
+            closing = self._closing
+            try:
+                with self._passing:
+                    settled = self._pass()
+            except Superseded:
+                raise
+            except BaseException as error:  # a defect, or a SystemExit of a callback: go on
+                logger.error("a delivery pass failed: %s", type(error).__name__)
+                settled = False
+            empty = self._buffer.pending() == 0
+            if (closing and not settled) or (empty and (self._closing or self._retiring)):
+                break
+        self.ended = True
+        self._abandon()  # after ``ended``: see abandon_late
+        self.transport.close()
+        self._on_end()
+
+    def _wait(self, settled: bool) -> None:
+        """Return when a pass is due: records are old or many enough, or somebody asks."""
+        due: float | None = None  # nothing waits: no time-out
+        while not (self._asked or self._closing):
+            count = self._buffer.waiting()
+            if count == 0:
+                if self._retiring:
+                    return
+                due, wake_at = None, 1
+            elif not settled:
+                wake_at = NEVER  # the last pass gave up: not again before the interval
+            elif self._retiring or count >= self._flush_at:
+                return
+            else:
+                wake_at = self._flush_at
+            if count and due is None:
+                due = time.monotonic() + self._interval
+            left = -1.0 if due is None else due - time.monotonic()
+            if due is not None and left <= 0:
+                return
+            self._buffer.wake_at = wake_at
+            if self._buffer.waiting() < wake_at and not self._asked and not self._closing:
+                self._wake.acquire(True, left)

@@ -1,0 +1,98 @@
+"""The connection under a request, for the faults that HTTP itself cannot express.
+
+uvicorn's h11 protocol keeps the transport to itself. The subclass here hands every request a
+``Wire`` in the state of its scope, through attributes that the protocol has had in all versions
+since 0.33: ``app``, ``client``, ``cycle``, ``connection_made``, ``connection_lost``, ``shutdown``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+import struct
+import sys
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# l_onoff, l_linger: on, and wait no second; closing then sends RST instead of FIN.
+_LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+
+_accepted = itertools.count(1)
+
+
+class Wire:
+    """One accepted connection. ``lost`` is done once nothing can be sent on it any more."""
+
+    def __init__(self, transport: asyncio.Transport, port: int) -> None:
+        self.name = f"{next(_accepted)}:{port}"  # ports are used again, the order of accept is not
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._transport = transport
+
+    def reset(self) -> None:
+        """Close with RST."""
+        self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+        self._transport.abort()
+
+    def close(self, last_words: bytes = b"") -> None:
+        """Write the bytes as they are, and close with FIN."""
+        self._transport.write(last_words)
+        self._transport.close()
+
+    async def wait_lost(self, seconds: float | None) -> None:
+        """Return when the connection is lost, or after that many seconds."""
+        await asyncio.wait({self.lost}, timeout=seconds)
+
+    def peer_gone(self) -> bool:
+        """Whether the client has closed its end, even if the event loop has yet to notice."""
+        if self._transport.is_closing():
+            return True
+        own = self._socket()
+        # asyncio's socket cannot be read; its twin shares the non-blocking descriptor.
+        with socket.fromfd(own.fileno(), own.family, own.type) as twin:
+            try:
+                return twin.recv(1, socket.MSG_PEEK) == b""
+            except BlockingIOError:
+                return False
+            except OSError:
+                return True
+
+    def _socket(self) -> Any:
+        return self._transport.get_extra_info("socket")
+
+
+class WireProtocol(H11Protocol):
+    """HTTP/1.1 whose requests know their connection, and which ends with the server."""
+
+    _wire: Wire | None = None
+
+    def connection_made(  # type: ignore[override]  # uvicorn narrows the transport too
+        self, transport: asyncio.Transport
+    ) -> None:
+        super().connection_made(transport)
+        self._wire = Wire(transport, self.client[1] if self.client else 0)
+        self.app = _with_wire(self.app, self._wire)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._wire is not None and not self._wire.lost.done():
+            self._wire.lost.set_result(None)
+
+    def shutdown(self) -> None:
+        # A request that hangs on purpose must neither hold up the exit nor be answered by it.
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+        else:
+            super().shutdown()
+
+
+def _with_wire(app: Any, wire: Wire) -> Any:
+    inner: ASGIApp = app
+
+    async def wired(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["wire"] = wire
+        await inner(scope, receive, send)
+
+    return wired
