@@ -1,0 +1,157 @@
+"""The main job, on real input: a preloaded gunicorn, a multiprocessing pool, a plain script.
+
+Starts a strict ingestion server on loopback, runs the three programs beside this file against
+it, and compares what they say they tracked with what arrived. Ends with 0 only when nothing
+was lost and nothing arrived twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator
+
+import requests
+from accounts import read_accounts
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from whisperr.sandbox import Sandbox
+
+HERE = Path(__file__).resolve().parent
+KEY = "wrk_demo"
+STOP_TIMEOUT = 30.0  # seconds for gunicorn, and for each program, to end
+CALLERS = 8  # threads that send requests to gunicorn
+
+
+def main() -> int:
+    options = _options()
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="whisperr-demo-") as folder, Sandbox() as server:
+        console.print(f"ingestion server on {server.url}, process {server.pid}")
+        accounts = os.path.join(folder, "accounts")
+        environment = {
+            **os.environ,
+            "DEMO_ACCOUNTS": accounts,
+            "DEMO_URL": server.url,
+            "DEMO_KEY": KEY,
+            "NO_PROXY": "127.0.0.1",
+        }
+        with _progress(console) as progress:
+            pool = _start(["pool.py", str(options.tasks)], environment)
+            script = _start(["script.py", str(options.events)], environment)
+            with _gunicorn(environment) as url:
+                _send_requests(url, options.requests, progress)
+            for program in (pool, script):
+                _end(program)
+        tracked = read_accounts(accounts)
+        return _report(console, tracked, _arrived(server), server.ledger(KEY))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--requests", type=int, default=3000, help="sent to gunicorn")
+    parser.add_argument("--tasks", type=int, default=2000, help="of the pool")
+    parser.add_argument("--events", type=int, default=1000, help="of the script")
+    return parser.parse_args()
+
+
+# --- the programs
+
+
+def _start(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    command = [sys.executable, str(HERE / arguments[0]), *arguments[1:]]
+    return subprocess.Popen(command, env=environment)
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a program. Raises when it hangs, or ends with anything but 0."""
+    try:
+        status = program.wait(STOP_TIMEOUT)
+    finally:
+        program.kill()  # does nothing to one that has ended
+    if status != 0:
+        raise subprocess.CalledProcessError(status, program.args)
+
+
+@contextmanager
+def _gunicorn(environment: dict[str, str]) -> Iterator[str]:
+    """A preloading gunicorn of 4 workers; ended with SIGTERM, as a deployment ends it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        port = listener.getsockname()[1]
+        command = [sys.executable, "-m", "gunicorn", "--config", str(HERE / "gunicorn.conf.py")]
+        command += ["--pythonpath", str(HERE), "--bind", f"fd://{listener.fileno()}"]
+        master = subprocess.Popen(
+            [*command, "web:application"], env=environment, pass_fds=[listener.fileno()]
+        )
+        try:
+            yield f"http://127.0.0.1:{port}/"
+        finally:
+            master.send_signal(signal.SIGTERM)
+            _end(master)
+
+
+def _send_requests(url: str, number: int, progress: Progress) -> None:
+    task = progress.add_task("requests to gunicorn", total=number)
+    with requests.Session() as session, ThreadPoolExecutor(CALLERS) as callers:
+        session.trust_env = False
+        answers = [callers.submit(session.get, url, timeout=STOP_TIMEOUT) for _ in range(number)]
+        for answer in as_completed(answers):
+            answer.result().raise_for_status()
+            progress.advance(task)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), console=console
+    )
+
+
+# --- the ledger
+
+
+def _arrived(server: Sandbox) -> dict[str, set[str]]:
+    numbers: dict[str, set[str]] = {}
+    for event in server.events(KEY):
+        properties = event["properties"]
+        numbers.setdefault(properties["process"], set()).add(properties["n"])
+    return numbers
+
+
+def _report(
+    console: Console,
+    tracked: dict[str, set[str]],
+    arrived: dict[str, set[str]],
+    counts: dict[str, int],
+) -> int:
+    table = Table("process", "accepted", "arrived", "lost")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for process in sorted(tracked):
+        got, sent = arrived.get(process, set()), tracked[process]
+        table.add_row(process, str(len(sent)), str(len(got)), str(len(sent - got)))
+    console.print(table)
+
+    accepted = set().union(*tracked.values())
+    lost = accepted - set().union(*arrived.values())
+    twice, resent = counts["twice"], counts["resent"]
+    total = sum(len(numbers) for numbers in arrived.values())
+    console.print(
+        f"accepted {len(accepted)}  arrived {total}  lost {len(lost)}  "
+        f"twice {twice}  resent {resent}  in {counts['requests']} requests "
+        f"over {counts['connections']} connections"
+    )
+    return 0 if accepted and not lost and not twice else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
