@@ -205,6 +205,7 @@ class Engine:
             self._ledger,
             self._reporter,
             os.urandom(_PREFIX_BYTES).hex().encode(),
+            self.pid,
             lambda: forget(self),
         )
         worker: Worker = self._parts.setdefault("worker", mine)

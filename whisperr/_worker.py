@@ -22,6 +22,7 @@ Fork: a worker belongs to the process that made it. The child makes its own and 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -67,11 +68,13 @@ class Worker:
         ledger: Ledger,
         reporter: Reporter,
         id_prefix: bytes,
+        pid: int,
         on_end: Callable[[], None],
     ) -> None:
         # The constructor of the client has imported it; an import of whisperr does not pay for it.
         from whisperr._transport import Transport
 
+        self._pid = pid
         self._flush_at = settings.flush_at
         self._interval = settings.flush_interval
         self._buffer = buffer
@@ -104,7 +107,9 @@ class Worker:
             self._wake.release()
 
     def start(self) -> bool:
-        """Start the thread, unless it runs. False when it can't be."""
+        """Start the thread, unless it runs. False when it can't be, or this is a child."""
+        if self._is_inherited():
+            return False
         if self._thread is not None and self._thread.is_alive():
             return True
         if not self._starting.acquire(False):
@@ -126,6 +131,8 @@ class Worker:
         """A pass over all that waits now. True when all of it was settled before the deadline."""
         if self._passing_in == threading.get_ident():  # inside a pass: a callback, a handler
             self._asked.append(Barrier())  # nobody waits for it, but a pass will come
+            return False
+        if self._is_inherited():
             return False
         if self._is_settled():
             return True
@@ -152,8 +159,8 @@ class Worker:
     def finish_exit(self) -> bool:
         """Deliver until the deadline; report what is left. True when nothing was."""
         deadline = self._deadline or time.monotonic()
-        if self._passing_in == threading.get_ident():
-            return False  # the loop goes on from here when the callback returns
+        if self._passing_in == threading.get_ident() or self._is_inherited():
+            return False  # in a callback: the loop goes on from here when it returns
         settled = self.flush(deadline)
         while settled and not self._is_settled():  # more came meanwhile
             settled = self.flush(deadline)
@@ -166,8 +173,15 @@ class Worker:
 
     def abandon_late(self) -> None:
         """A record was put while the client was being shut down: report it, if nobody takes it."""
-        if self.ended:
+        if self.ended and not self._is_inherited():
             self._abandon()
+
+    def _is_inherited(self) -> bool:
+        """A signal handler forked inside a call, and in the child the call goes on, to here.
+
+        It goes on in the parent too, and there its record is delivered.
+        """
+        return os.getpid() != self._pid
 
     def _is_settled(self) -> bool:
         # In this order: between lease and settle a record may be in nobody's count, but then
