@@ -106,6 +106,7 @@ def test_parts_that_must_not_go_missing(wheel: Path) -> None:
         "whisperr/py.typed",
         "whisperr/integrations/__init__.py",
         "whisperr/integrations/gunicorn.py",
+        "whisperr/integrations/django/management/commands/whisperr_test.py",
         f"{INFO}/licenses/LICENSE",
     }
 
