@@ -35,6 +35,7 @@ LAYERS = {
     "whisperr._retry": 1,
     "whisperr._buffer": 2,
     "whisperr._journal": 2,
+    "whisperr._handover": 3,
     "whisperr._transport": 2,
     "whisperr._sender": 3,
     "whisperr._exits": 3,
