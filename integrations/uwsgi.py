@@ -32,11 +32,22 @@ def at_exit() -> None:
 
 
 def _install(uwsgi: Any) -> None:
-    try:  # where it is, its list of hooks is the one that uWSGI calls
-        importlib.import_module("uwsgidecorators").postfork(post_fork)
-    except ImportError:  # the wheels of uWSGI leave it out
+    decorators = _decorators(uwsgi)
+    if decorators is not None:
+        decorators.postfork(post_fork)
+    else:
         uwsgi.post_fork_hook = _chain(getattr(uwsgi, "post_fork_hook", None), post_fork)
     uwsgi.atexit = _chain(getattr(uwsgi, "atexit", None), at_exit)
+
+
+def _decorators(uwsgi: Any) -> Any:
+    """``uwsgidecorators``, whose list of hooks is the one that uWSGI calls, where it can be had."""
+    if not uwsgi.masterpid():
+        return None  # it raises at import where there is no master
+    try:
+        return importlib.import_module("uwsgidecorators")
+    except ImportError:  # the wheels of uWSGI leave it out
+        return None
 
 
 def _chain(first: Callable[[], object] | None, second: Callable[[], object]) -> Callable[[], None]:
