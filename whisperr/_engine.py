@@ -17,6 +17,7 @@ Fork: never repaired. The client gets a new engine in the child; the old one sta
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from whisperr import _exits
@@ -116,20 +117,25 @@ class Engine:
         worker = self._worker()
         if worker is None:
             return
-        if self.closed:
-            worker.abandon_late()
-        else:
-            worker.finish_exit()
+        with suppress(Superseded):
+            if self.closed:
+                worker.abandon_late()
+            else:
+                worker.finish_exit()
 
     def refuse(self, error: Exception) -> None:
         """Report a call that can't be queued, and count it."""
-        if isinstance(error, Ignored):
+        kind = type(error)  # what the caller's objects raise is not even asked for its class
+        if kind is Ignored:
             self._ledger.numbers.skip()
             return
-        # Raised by what the caller passed, its text may hold anything; our own may not.
-        ours = isinstance(error, (Refused, Unencodable))
-        reason = str(error) if ours else type(error).__name__
-        self._lost(Reason.REFUSED, f"refused a call: {reason}", getattr(error, "detail", None))
+        if issubclass(kind, Refused):
+            message, detail = str(error), error.detail  # type: ignore[attr-defined]
+        elif issubclass(kind, Unencodable):
+            message, detail = str(error), None
+        else:  # its text may hold anything
+            message, detail = kind.__name__, None
+        self._lost(Reason.REFUSED, f"refused a call: {message}", detail)
 
     def _refuse_closed(self) -> None:
         if self._told_closed:
@@ -141,7 +147,8 @@ class Engine:
     def _lost(self, reason: Reason, message: str, detail: str | None = None) -> None:
         self._ledger.dropped[reason].add(1)
         self._ledger.last_error = message
-        self._reporter.lost(1, message, detail=detail)
+        with suppress(Superseded):  # a child goes on where the callback left: in the caller
+            self._reporter.lost(1, message, detail=detail)
 
     # --- delivering: any thread
 
