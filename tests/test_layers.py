@@ -36,6 +36,7 @@ LAYERS = {
     "whisperr._ledger": 1,
     "whisperr._buffer": 2,
     "whisperr._report": 2,
+    "whisperr._handover": 3,
     "whisperr._transport": 2,
     "whisperr._sender": 3,
     "whisperr._exits": 3,

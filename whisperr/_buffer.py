@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TypeVar, Union
+from typing import Any, TypeVar, Union
 
 from whisperr._totals import Total
 from whisperr._wire import Encoder, Event, Identity
@@ -69,17 +69,19 @@ class Buffer:
 
     def abandon(self) -> int:
         """Give up everything, what is in flight too, and return how many records that were."""
-        count = 0
-        for queue in (self._in_flight, self.identities, self.events):
-            while queue:
-                try:
-                    record = queue.popleft()
-                except IndexError:  # the sender settled the last one in this moment
-                    break
-                count += 1
-                if queue is not self._in_flight:
-                    self._bytes.add(-self._bytes_of(record))
-        return count
+        return len(_popped(self._in_flight)) + len(self.take_all())
+
+    def take_all(self) -> list[Record]:
+        """Remove all that waits, identities first: for another buffer, or for none."""
+        records: list[Record] = [*_popped(self.identities), *_popped(self.events)]
+        self._bytes.add(-sum(map(self._bytes_of, records)))
+        return records
+
+    def put(self, record: Record) -> int:
+        """Queue a record of either kind."""
+        if isinstance(record, Identity):
+            return self.put_identity(record)
+        return self.put_event(record)
 
     def _added(self, size: int) -> int:
         total = self._bytes.add(size)
@@ -179,3 +181,14 @@ class Buffer:
             total += size
         self._bytes.add(-total)
         return taken
+
+
+def _popped(queue: deque[Any]) -> list[Any]:
+    """All of a queue, popped one by one: each record goes to one taker, whoever else pops."""
+    records = []
+    while queue:
+        try:
+            records.append(queue.popleft())
+        except IndexError:  # somebody else took the last one in this moment
+            break
+    return records

@@ -136,8 +136,6 @@ class Whisperr:
             engine.track(external_user_id, event_type, properties, context, occurred_at, message_id)
         except Exception as error:
             engine.refuse(error)
-        except Superseded:
-            pass
 
     def identify(
         self,
@@ -181,8 +179,6 @@ class Whisperr:
             )
         except Exception as error:
             engine.refuse(error)
-        except Superseded:
-            pass
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now, in one pass, and wait for it.

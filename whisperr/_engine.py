@@ -17,19 +17,22 @@ Fork: never repaired. The client gets a new engine in the child; the old one sta
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from whisperr import _exits
 from whisperr._buffer import Buffer
+from whisperr._handover import Handover, can_send
 from whisperr._json import Unencodable
 from whisperr._ledger import Ledger, Reason
 from whisperr._report import Reporter, Superseded
 from whisperr._settings import Settings
-from whisperr._wire import Encoder, Ignored, Refused
+from whisperr._wire import Encoder, Ignored, Refused, renumbered
 from whisperr._worker import Worker
 
 _PREFIX_BYTES = 10  # random, in front of six bytes of number: an id of 32 hex digits
 
+_held: dict[int, Engine] = {}  # by id; those that hold what they can't send
 _started: dict[int, Engine] = {}  # by id; of this process, and the graveyard of its ancestors'
 
 
@@ -49,12 +52,17 @@ class Engine:
         self._buffer = Buffer(encoder, settings.max_queue_size, settings.max_queue_bytes)
         self._reporter = Reporter(settings.on_error, self.pid)
         self._parts: dict[str, Worker] = {}  # the worker, once there is one
+        self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
         self._heirs: dict[int, Engine] = {}  # by pid: the engine that follows this one in a child
 
     def heir(self) -> Engine:
         """The empty engine of the child that is asking. A closed one stays closed."""
         pid = os.getpid()
-        return self._heirs.setdefault(pid, Engine(self._settings, self._encoder, self.closed))
+        if pid == self.pid:
+            return self
+        heir = Engine(self._settings, self._encoder, self.closed)
+        heir._handover = dict(self._handover)
+        return self._heirs.setdefault(pid, heir)
 
     # --- accepting: any thread, a signal handler, __del__
 
@@ -101,26 +109,33 @@ class Engine:
 
     def _wake(self) -> None:
         worker = self._worker()
-        if worker.start():
+        if worker is not None and worker.start():
             worker.wake()
 
     def _deliver_late(self) -> None:
         """The exit has begun, or a shutdown overtook this call: nobody else will see to it."""
         worker = self._worker()
-        if self.closed:
-            worker.abandon_late()
-        else:
-            worker.finish_exit()
+        if worker is None:
+            return
+        with suppress(Superseded):
+            if self.closed:
+                worker.abandon_late()
+            else:
+                worker.finish_exit()
 
     def refuse(self, error: Exception) -> None:
         """Report a call that can't be queued, and count it."""
-        if isinstance(error, Ignored):
+        kind = type(error)  # what the caller's objects raise is not even asked for its class
+        if kind is Ignored:
             self._ledger.numbers.skip()
             return
-        # Raised by what the caller passed, its text may hold anything; our own may not.
-        ours = isinstance(error, (Refused, Unencodable))
-        reason = str(error) if ours else type(error).__name__
-        self._lost(Reason.REFUSED, f"refused a call: {reason}", getattr(error, "detail", None))
+        if issubclass(kind, Refused):
+            message, detail = str(error), error.detail  # type: ignore[attr-defined]
+        elif issubclass(kind, Unencodable):
+            message, detail = str(error), None
+        else:  # its text may hold anything
+            message, detail = kind.__name__, None
+        self._lost(Reason.REFUSED, f"refused a call: {message}", detail)
 
     def _refuse_closed(self) -> None:
         if self._told_closed:
@@ -132,21 +147,23 @@ class Engine:
     def _lost(self, reason: Reason, message: str, detail: str | None = None) -> None:
         self._ledger.dropped[reason].add(1)
         self._ledger.last_error = message
-        self._reporter.lost(1, message, detail=detail)
+        with suppress(Superseded):  # a child goes on where the callback left: in the caller
+            self._reporter.lost(1, message, detail=detail)
 
     # --- delivering: any thread
 
     def start(self) -> None:
         """Start the sender now. Where no thread can be started, the first flush delivers."""
-        if not self.closed:
-            self._worker().start()
+        worker = None if self.closed else self._worker()
+        if worker is not None:
+            worker.start()
 
     def flush(self, deadline: float) -> bool:
         """See Whisperr.flush; ``deadline`` in monotonic seconds."""
-        worker = self._parts.get("worker")
-        if worker is None and self._buffer.pending() == 0:
+        if not self._parts and not self._handover and self._buffer.pending() == 0:
             return True
-        return self._worker().flush(deadline)
+        worker = self._worker()
+        return worker is not None and worker.flush(deadline)
 
     def request_pass(self) -> None:
         """Have a pass begin soon, without waiting for it."""
@@ -179,7 +196,7 @@ class Engine:
         transport = None if worker is None else worker.transport
         return {
             "accepted": ledger.numbers.taken(),
-            "adopted": 0,
+            "adopted": ledger.adopted.read(),
             "delivered": ledger.delivered.read(),
             "dropped": ledger.drops(self._buffer.evicted()),
             "pending": self._buffer.pending(),
@@ -191,9 +208,42 @@ class Engine:
             "last_error": ledger.last_error,
         }
 
-    def _worker(self) -> Worker:
-        worker: Worker | None = self._parts.get("worker")
-        return self._first_use() if worker is None else worker
+    def _worker(self) -> Worker | None:
+        """What delivers, made at the first use. None in a process that can't send."""
+        worker = self._parts.get("worker")
+        if worker is None:
+            if not can_send():
+                self._hold()
+                return None
+            worker = self._first_use()
+        if self._handover:
+            self._adopt()
+        return worker
+
+    def _hold(self) -> None:
+        """Keep what is queued for whichever child comes first, or for this process later."""
+        if not self._handover:
+            self._handover.setdefault("handover", Handover(self._buffer))
+            _held[id(self)] = self
+        self._handover["handover"].end = self._ledger.numbers.taken()
+
+    def _adopt(self) -> None:
+        """Take over what was queued before there was a process to send it, if nobody did."""
+        handover = self._handover.pop("handover", None)
+        if handover is None:
+            return
+        mine, records = handover.take()
+        numbers = self._ledger.numbers
+        for record in records:
+            if handover.buffer is not self._buffer:
+                if mine:
+                    self._ledger.adopted.add(1)
+                    self._buffer.put(renumbered(record, numbers.take()))
+                    numbers.skip()  # accepted by another
+            elif mine or record[0] >= handover.end:  # without a master: it became a worker itself
+                self._buffer.put(record)
+            else:
+                numbers.skip()  # another worker's now
 
     def _first_use(self) -> Worker:
         """Make what delivers. Two threads may be here at once: the first to publish wins."""
@@ -229,6 +279,9 @@ def started() -> list[Engine]:
 
 def _drain_all(begun: float) -> None:
     """The exit pass over all engines of this process, under one start and each its time-out."""
+    if can_send():
+        for engine in list(_held.values()):
+            engine.heir().start()  # a worker that never tracked may have something to deliver
     engines = started()
     try:
         for engine in engines:

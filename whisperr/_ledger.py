@@ -26,6 +26,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.numbers = Sequence()  # one for each accepted call
+        self.adopted = Total()  # taken over from another process
         self.delivered = Total()
         self.dropped: dict[Reason, Total] = {
             reason: Total() for reason in Reason if reason is not Reason.OVERFLOW

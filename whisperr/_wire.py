@@ -186,6 +186,13 @@ def generated_id(prefix: bytes, number: int) -> bytes:
     return b"%b%012x" % (prefix, number)
 
 
+def renumbered(record: Event | Identity, number: int) -> Event | Identity:
+    """The same record under a number of the process that took it over."""
+    if isinstance(record, Identity):
+        return record._replace(number=number)
+    return (number, *record[1:])
+
+
 # --- one check per argument: the value to send, or Refused
 
 

@@ -1,0 +1,90 @@
+"""A pure ASGI middleware that delivers when the server shuts the application down.
+
+    from whisperr.integrations.asgi import FlushOnShutdown
+
+    app = FlushOnShutdown(app)
+
+uvicorn ends by the signal it was sent, and then no exit handler of Python runs: what was tracked
+has to be delivered before. Any application will do, also one that knows no lifespan (Django).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Awaitable, Callable, MutableMapping
+
+from whisperr import lifecycle
+
+__all__ = ["FlushOnShutdown"]
+
+SHUTDOWN_TIMEOUT = 5.0  # seconds
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class FlushOnShutdown:
+    """Delivers at ``lifespan.shutdown``, after the application's own shutdown.
+
+    Args:
+        app: The ASGI application.
+        timeout: Seconds the delivery may take. What is left then is reported as lost, by count.
+    """
+
+    def __init__(self, app: App, timeout: float = SHUTDOWN_TIMEOUT) -> None:
+        self._app = app
+        self._timeout = timeout
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        lifespan = _Lifespan(receive, send, self._deliver)
+        try:
+            await self._app(scope, lifespan.receive, lifespan.send)
+        except Exception:
+            if lifespan.answered:  # it speaks lifespan, and failed
+                raise
+        if not lifespan.answered:  # it doesn't: the server need not know
+            await lifespan.run()
+
+    async def _deliver(self) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self._flush_or_report)
+
+    def _flush_or_report(self) -> None:
+        if not lifecycle.flush_all(self._timeout):
+            lifecycle.shutdown_all(0)  # says what is lost: perhaps nothing runs after this
+
+
+class _Lifespan:
+    """One lifespan's two streams of messages, with the delivery before its last message."""
+
+    def __init__(
+        self, receive: Receive, send: Send, deliver: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._deliver = deliver
+        self._started = False
+        self.answered = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._started = self._started or message["type"] == "lifespan.startup"
+        return message
+
+    async def send(self, message: Message) -> None:
+        self.answered = True
+        if message["type"].startswith("lifespan.shutdown."):
+            await self._deliver()
+        await self._send(message)
+
+    async def run(self) -> None:
+        """The whole conversation, for an application that takes no part in it."""
+        if not self._started:
+            await self.receive()
+        await self.send({"type": "lifespan.startup.complete"})
+        await self.receive()
+        await self.send({"type": "lifespan.shutdown.complete"})

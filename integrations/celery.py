@@ -1,0 +1,55 @@
+"""Import this where the Celery application is made: it connects the signals of every pool.
+
+    import whisperr.integrations.celery
+
+A pool's child starts its sender before its first task, and delivers when it ends, for whatever
+reason Celery ends it. Python's own exit handlers never run there. Embedded beat (``-B``) ends
+without any signal: there ``flush_interval`` bounds the loss. Standalone beat needs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import signals
+
+from whisperr import lifecycle
+
+__all__ = ["connect"]
+
+EXIT_TIMEOUT = 5.0  # seconds; Celery itself sets no bound, and waits for a child that hangs
+MAIN_EXIT_TIMEOUT = 2.0  # seconds; the exit handlers come after, and have a deadline of their own
+
+
+def connect() -> None:
+    """Connect the signals. The import has done it; a second time changes nothing."""
+    for signal, receiver in _RECEIVERS:
+        signal.connect(receiver, weak=False, dispatch_uid=f"whisperr.{receiver.__name__}")
+
+
+def _start(**_: Any) -> None:
+    """A child of a pool has begun, forked or spawned, or the solo worker."""
+    lifecycle.start_all()
+
+
+def _end_child(**_: Any) -> None:
+    """A child ends, and nothing runs after this: what can't be delivered is reported as lost.
+
+    After a hard time limit it has a tenth of a second. The sender delivers what is older than
+    ``flush_interval`` before; this takes what a tenth of a second allows.
+    """
+    lifecycle.shutdown_all(EXIT_TIMEOUT)
+
+
+def _end_main(**_: Any) -> None:
+    """The worker's main process ends, which with solo, threads and gevent ran the tasks itself."""
+    lifecycle.flush_all(MAIN_EXIT_TIMEOUT)
+
+
+_RECEIVERS = (
+    (signals.worker_process_init, _start),
+    (signals.worker_process_shutdown, _end_child),
+    (signals.worker_shutdown, _end_main),
+)
+
+connect()
