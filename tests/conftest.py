@@ -8,7 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.broker import broker
 from whisperr.sandbox import Sandbox
+
+__all__ = ["broker"]
 
 
 @pytest.fixture(scope="session", autouse=True)

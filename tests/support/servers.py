@@ -1,0 +1,241 @@
+"""Real servers (gunicorn, uvicorn, uWSGI), each with the application of ``served.py``.
+
+A server runs in a process group of its own and listens on a Unix socket in the test's folder.
+One that does not do what a test waits for is asked for the stacks of all its threads, then
+killed with all its children; so is one that leaves a process behind. What it said is in the
+failure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Callable
+
+from support.programs import DUMP_TIME, LINGER
+from whisperr.sandbox import Sandbox
+
+HERE = Path(__file__).resolve().parent
+APPLICATIONS = ("served.py", "served_asgi.py")
+SOCKET = "served.sock"
+TIMEOUT = 20.0  # seconds for each step: to start, to answer, to stop
+CALLERS = 4  # threads that send requests
+POLL = 0.01  # seconds between two looks at what another process writes
+
+
+class Served:
+    """A server under way."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self._folder = folder
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    # --- requests
+
+    def get(self, path: str = "/", timeout: float = TIMEOUT) -> str:
+        """The body that one request gets. Raises OSError where there is no answer 200."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(self._folder / SOCKET))
+            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: served\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        if b" 200 " not in head.partition(b"\r\n")[0]:
+            raise ConnectionError(answer)
+        return body.decode()
+
+    def ask(self, path: str = "/") -> str:
+        """The same, repeated until the server listens and answers."""
+        answers: list[str] = []
+        self.wait_for(lambda: self._try(path, answers), f"no answer to {path}")
+        return answers[0]
+
+    def send(self, count: int) -> None:
+        """So many requests that are answered, from several threads."""
+        with ThreadPoolExecutor(CALLERS) as callers:
+            list(callers.map(self.ask, ["/"] * count))
+
+    def leave_hanging(self, path: str) -> None:
+        """Have somebody ask for what is never answered; return when the request has been sent."""
+        with contextlib.suppress(OSError):
+            self.get(path, timeout=0.2)
+
+    def _try(self, path: str, answers: list[str]) -> bool:
+        with contextlib.suppress(OSError):
+            answers.append(self.get(path))
+        return bool(answers)
+
+    # --- what its processes wrote
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Of one of the files of served.py."""
+        path = self._folder / name
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.splitlines()]
+
+    def numbers(self) -> list[str]:
+        """What was tracked, by the application's own account."""
+        return [line["n"] for line in self.lines("accounts")]
+
+    def said(self) -> str:
+        return (self._folder / "said").read_text(errors="replace")
+
+    # --- its life
+
+    def wait_for(self, is_so: Callable[[], bool], complaint: str) -> None:
+        deadline = time.monotonic() + TIMEOUT
+        while not is_so():
+            if self._process.poll() is not None:
+                raise AssertionError(f"{complaint}: it has ended\n{self.said()}")
+            if time.monotonic() > deadline:
+                self._dump()
+                raise AssertionError(f"{complaint} after {TIMEOUT} s\n{self.said()}")
+            time.sleep(POLL)  # nobody tells when another process has written something
+
+    def wait_for_lines(self, name: str, count: int) -> None:
+        self.wait_for(lambda: len(self.lines(name)) >= count, f"no {count} lines of {name}")
+
+    def wait_until_said(self, words: str, times: int = 1) -> None:
+        self.wait_for(lambda: self.said().count(words) >= times, f"never said {words}")
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """To the server's first process alone, as a service manager does."""
+        self._process.send_signal(number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = TIMEOUT) -> float:
+        """Seconds that it took to end after this signal, with nothing of it left behind."""
+        begun = time.monotonic()
+        self.send_signal(number)
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._dump()
+            raise AssertionError(f"not stopped after {timeout} s\n{self.said()}") from None
+        seconds = time.monotonic() - begun
+        while self.lives():
+            over = time.monotonic() - begun - seconds
+            assert over < LINGER, f"left a process behind\n{self.said()}"
+            time.sleep(POLL)  # an orphan has no parent of ours that could wait for it
+        return seconds
+
+    def lives(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """Whatever of it is still there."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _dump(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGRTMIN)  # SIGUSR1 has a meaning to servers
+        time.sleep(DUMP_TIME)
+
+
+class Setting:
+    """Where a server of one test runs, for whom, and how its application is made."""
+
+    def __init__(self, folder: Path, server: Sandbox, key: str) -> None:
+        self._folder = folder
+        self._setup = {"folder": str(folder), "url": server.url, "key": key}
+        for name in APPLICATIONS:
+            shutil.copy(str(HERE / name), str(folder))
+
+    def gunicorn(
+        self, application: str, configuration: str, **setup: Any
+    ) -> contextlib.AbstractContextManager[Served]:
+        """``configuration``: the text of gunicorn.conf.py."""
+        (self._folder / "gunicorn.conf.py").write_text(
+            f'{configuration}\nbind = "unix:{SOCKET}"\ncontrol_socket = "control.sock"\n'
+        )
+        return self._serve([sys.executable, "-m", "gunicorn", application], **setup)
+
+    def uvicorn(
+        self, application: str, *options: str, **setup: Any
+    ) -> contextlib.AbstractContextManager[Served]:
+        command = [sys.executable, "-m", "uvicorn", application, "--uds", SOCKET, *options]
+        return self._serve(command, **setup)
+
+    def uwsgi(
+        self, application: str, *options: str, **setup: Any
+    ) -> contextlib.AbstractContextManager[Served]:
+        program = os.path.join(sysconfig.get_path("scripts"), "uwsgi")
+        command = [program, "--home", sys.prefix, "--module", application]
+        return self._serve([*command, "--http-socket", SOCKET, *options], **setup)
+
+    @contextlib.contextmanager
+    def _serve(
+        self,
+        command: list[str],
+        *,
+        at_import: int = 0,
+        imports: Iterable[str] = (),
+        options: dict[str, Any] | None = None,
+        flush_timeout: float = TIMEOUT,
+    ) -> Iterator[Served]:
+        """The application tracks ``at_import`` events and imports these modules when it is loaded.
+
+        ``options``: of its client. ``flush_timeout``: seconds, of what an ASGI one awaits.
+        """
+        setup = {
+            "at_import": at_import,
+            "imports": list(imports),
+            "options": options or {},
+            "flush_timeout": flush_timeout,
+        }
+        paths = [str(self._folder), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "SERVED": json.dumps({**self._setup, **setup}),
+        }
+        with open(self._folder / "said", "wb") as said:
+            process = subprocess.Popen(
+                command,
+                cwd=str(self._folder),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        served = Served(self._folder, process)
+        try:
+            yield served
+        finally:
+            served.kill()
+
+
+def assert_delivered(
+    server: Sandbox, key: str, tracked: Iterable[str], *, or_more: bool = False
+) -> None:
+    """Each of these numbers arrived, once, and no other (``or_more``: perhaps others, once too)."""
+    expected = Counter(tracked)
+    found = Counter(event["properties"]["n"] for event in server.events(key))
+    lost, strange = expected - found, found - expected
+    ledger = server.ledger(key)
+    assert expected, "nothing was tracked"
+    assert not lost, f"{sum(lost.values())} of {sum(expected.values())} lost: {sorted(lost)[:20]}"
+    assert or_more or not strange, f"{sum(strange.values())} unknown: {sorted(strange)[:20]}"
+    assert (ledger["twice"], ledger["resent"], ledger["refused"]) == (0, 0, 0), ledger
