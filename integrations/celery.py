@@ -9,6 +9,9 @@ without any signal: there ``flush_interval`` bounds the loss. Standalone beat ne
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import signals
@@ -20,15 +23,30 @@ __all__ = ["connect"]
 EXIT_TIMEOUT = 5.0  # seconds; Celery itself sets no bound, and waits for a child that hangs
 MAIN_EXIT_TIMEOUT = 2.0  # seconds; the exit handlers come after, and have a deadline of their own
 
+# Each would end a child that is already at its end, and is delivering: to be terminated again
+# (by a second revoke, or by a service manager that signals the whole group), or a soft time limit.
+_IMPATIENT = [
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)
+]
+
 
 def connect() -> None:
     """Connect the signals. The import has done it; a second time changes nothing."""
-    for signal, receiver in _RECEIVERS:
-        signal.connect(receiver, weak=False, dispatch_uid=f"whisperr.{receiver.__name__}")
+    for sent, receiver in _RECEIVERS:
+        sent.connect(receiver, weak=False, dispatch_uid=_uid(receiver))
+
+
+def _uid(receiver: Any) -> str:
+    return f"whisperr.{receiver.__name__}"
 
 
 def _start(**_: Any) -> None:
     """A child of a pool has begun, forked or spawned, or the solo worker."""
+    # Once more, so as to be the last: receivers of the application may track at the end, too.
+    signals.worker_process_shutdown.disconnect(dispatch_uid=_uid(_end_child))
+    connect()
     lifecycle.start_all()
 
 
@@ -38,7 +56,22 @@ def _end_child(**_: Any) -> None:
     After a hard time limit it has a tenth of a second. The sender delivers what is older than
     ``flush_interval`` before; this takes what a tenth of a second allows.
     """
-    lifecycle.shutdown_all(EXIT_TIMEOUT)
+    with _undisturbed():
+        lifecycle.shutdown_all(EXIT_TIMEOUT)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No signal that ends a child is heard. What it asks for is about to happen, in bounded time."""
+    before = {}
+    try:
+        with suppress(ValueError):  # not the main thread, so none of them would be raised here
+            for number in _IMPATIENT:
+                before[number] = signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end_main(**_: Any) -> None:

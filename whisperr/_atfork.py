@@ -43,7 +43,7 @@ def _tell_members() -> None:
         try:
             member._after_fork_in_child()
         except Exception as error:  # can't be logged here: a lock of logging may be inherited
-            sys.stderr.write(f"whisperr: {type(error).__name__} after a fork\\n")
+            sys.stderr.write(f"whisperr: {type(error).__name__} after a fork\n")
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork either

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, TypeVar, Union
+from typing import Any, Callable, TypeVar, Union
 
 from whisperr._totals import Total
 from whisperr._wire import Encoder, Event, Identity
@@ -38,6 +38,7 @@ class Buffer:
         self._in_flight: deque[Record] = deque()
         self.wake_at = 1  # waiting records at which a put should wake the worker; see there
         self._size = encoder.size
+        self._overhead = encoder.overhead
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._bytes = Total()  # of what waits; what is in flight is the sender's
@@ -50,7 +51,10 @@ class Buffer:
     def put_event(self, event: Event) -> int:
         """Queue, and return how many records wait. The oldest go when a limit is passed."""
         self.events.append(event)
-        return self._added(self._size(event))
+        # The common event's size without a call: this is in every track().
+        return self._added(
+            self._size(event) if event[3] is not None else len(event[2]) + self._overhead
+        )
 
     def put_identity(self, identity: Identity) -> int:
         self.identities.append(identity)
@@ -127,11 +131,11 @@ class Buffer:
 
     def lease_identity(self) -> list[Identity]:
         """Take the oldest identity into flight: a list of one, or of none."""
-        return self._lease(self.identities, 1, 0)
+        return self._lease(self.identities, self._bytes_of, 1, 0)
 
     def lease_events(self, max_count: int, max_bytes: int) -> list[Event]:
         """Take the oldest events into flight, one at least when any waits."""
-        return self._lease(self.events, max_count, max_bytes)
+        return self._lease(self.events, self._size, max_count, max_bytes)
 
     def settle(self, count: int) -> int:
         """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
@@ -164,19 +168,22 @@ class Buffer:
         fresh, self._reported = total - self._reported, total
         return fresh
 
-    def _lease(self, queue: deque[R], max_count: int, max_bytes: int) -> list[R]:
+    def _lease(
+        self, queue: deque[R], size_of: Callable[[R], int], max_count: int, max_bytes: int
+    ) -> list[R]:
         taken: list[R] = []
         total = 0
+        fly = self._in_flight.append
         while len(taken) < max_count:
             try:
                 record = queue.popleft()
             except IndexError:
                 break
-            size = self._bytes_of(record)
-            if taken and total + size > max_bytes:
+            size = size_of(record)
+            if total + size > max_bytes and taken:
                 queue.appendleft(record)
                 break
-            self._in_flight.append(record)
+            fly(record)
             taken.append(record)
             total += size
         self._bytes.add(-total)

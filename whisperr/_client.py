@@ -24,6 +24,8 @@ from whisperr._settings import (
 )
 from whisperr._wire import Encoder
 
+_EMPTY = (None, "")  # and not 0, which may be an id
+
 
 class Whisperr:
     """A client of the ingestion API. One per process tree is enough; it is safe to fork.
@@ -129,13 +131,13 @@ class Whisperr:
         if engine is None:
             return
         try:
-            if _is_empty(external_user_id) or not event_type:
-                return
             if engine.pid != getpid():
                 engine = self._engine_of_this_process(engine)
+            if not event_type or (not external_user_id and external_user_id in _EMPTY):
+                return
             engine.track(external_user_id, event_type, properties, context, occurred_at, message_id)
         except Exception as error:
-            engine.refuse(error)
+            engine.turn_away(error)
 
     def identify(
         self,
@@ -162,10 +164,10 @@ class Whisperr:
         if engine is None:
             return
         try:
-            if _is_empty(external_user_id):
-                return
             if engine.pid != getpid():
                 engine = self._engine_of_this_process(engine)
+            if not external_user_id and external_user_id in _EMPTY:
+                return
             engine.identify(
                 {
                     "external_user_id": external_user_id,
@@ -178,7 +180,7 @@ class Whisperr:
                 }
             )
         except Exception as error:
-            engine.refuse(error)
+            engine.turn_away(error)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now, in one pass, and wait for it.
@@ -290,10 +292,6 @@ def _from_settings(kind: type[Whisperr], settings: Settings) -> Whisperr:
     client = kind.__new__(kind)
     client._adopt(settings)
     return client
-
-
-def _is_empty(user_id: object) -> bool:
-    return not user_id and user_id != 0
 
 
 def _deadline(timeout: float | None, default: float) -> float:

@@ -123,6 +123,11 @@ class Engine:
             else:
                 worker.finish_exit()
 
+    def turn_away(self, error: Exception) -> None:
+        """A call that failed before it had a number: it counts as accepted and dropped, too."""
+        self._take_number()
+        self.refuse(error)
+
     def refuse(self, error: Exception) -> None:
         """Report a call that can't be queued, and count it."""
         kind = type(error)  # what the caller's objects raise is not even asked for its class
@@ -277,7 +282,7 @@ def started() -> list[Engine]:
     return [engine for engine in list(_started.values()) if engine.pid == pid]
 
 
-def _drain_all(begun: float) -> None:
+def _drain_all(begun: float, for_good: bool) -> None:
     """The exit pass over all engines of this process, under one start and each its time-out."""
     if can_send():
         for engine in list(_held.values()):
@@ -285,11 +290,11 @@ def _drain_all(begun: float) -> None:
     engines = started()
     try:
         for engine in engines:
-            engine.begin_exit(begun + engine.shutdown_timeout)
+            engine.begin_exit(begun + engine.shutdown_timeout, closing=for_good)
         for engine in engines:
             engine.finish_exit()
     except Superseded:  # a callback forked, and this is the child: it has an exit of its own
-        _exits.run()
+        _exits.run(for_good)
 
 
 _exits.install(_drain_all)

@@ -18,17 +18,22 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import threading
 import time
 from typing import Callable
 
-_drain: Callable[[float], None] | None = None
+_drain: Callable[[float, bool], None] | None = None
 _atexit_in = 0  # pid
 _finalize_in = 0  # pid
 _begun: tuple[int, float] = (0, 0.0)  # pid, and the monotonic time when its exit began
 
 
-def install(drain: Callable[[float], None]) -> None:
-    """At import: ``drain(begun)`` runs at exit, with the monotonic time at which that began."""
+def install(drain: Callable[[float, bool], None]) -> None:
+    """At import: ``drain`` runs at exit, with the monotonic time at which that began.
+
+    Its second argument says whether it is for good: in a child that ends with the sender's
+    thread every other thread of ours has to end too, or the process would live on.
+    """
     global _drain
     _drain = drain
     _register_atexit()
@@ -60,14 +65,20 @@ def _is_multiprocessing_child() -> bool:
 
 def begun() -> float | None:
     """When the exit of this process began, or None while it hasn't."""
+    if _begun[0] != os.getpid() and not threading.main_thread().is_alive():
+        _begin()  # exit handlers are running, and ours is not among them: it came too late
     pid, moment = _begun
     return moment if pid == os.getpid() else None
 
 
-def run() -> None:
-    """The exit pass. All that runs in one process shares one begin, and so one deadline."""
+def _begin() -> None:
     global _begun
+    _begun = (os.getpid(), time.monotonic())
+
+
+def run(for_good: bool = False) -> None:
+    """The exit pass. All that runs in one process shares one begin, and so one deadline."""
     if begun() is None:
-        _begun = (os.getpid(), time.monotonic())
+        _begin()
     if _drain is not None:
-        _drain(_begun[1])
+        _drain(_begun[1], for_good)

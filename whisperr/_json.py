@@ -37,6 +37,7 @@ import re
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence, Set
+from itertools import islice
 from typing import Any, Callable
 
 try:
@@ -51,7 +52,8 @@ _INT_MIN = -(2**63)
 _INT_MAX = 2**64 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
 # Everything in a JSON text that is no bracket: strings (which may hold brackets), numbers, commas.
-_NOT_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+')
+# Escaped quotes are taken out before: a pattern that repeats a group needs memory for each repeat.
+_NOT_BRACKETS = re.compile(rb'"[^"]*"|[^\[\]{}"]+')
 _TO_BRACES = bytes.maketrans(b"[]", b"{}")
 
 
@@ -84,7 +86,8 @@ if orjson is not None:
 
 
 def _check_depth(text: bytes, depth: int) -> None:
-    braces = _NOT_BRACKETS.sub(b"", text).translate(_TO_BRACES)
+    unescaped = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    braces = _NOT_BRACKETS.sub(b"", unescaped).translate(_TO_BRACES)
     for _ in range(depth):  # each round takes away the innermost level of every branch
         braces = braces.replace(b"{}", b"")
     if braces:
@@ -113,7 +116,9 @@ def _normalise(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         if depth < 1:
             raise Unencodable("nested over the limit of levels")
-        return [_normalise(item, depth - 1) for item in list(value)]
+        # What it holds, not what an ``__iter__`` of its own says: orjson does the same.
+        parts = list.copy(value) if isinstance(value, list) else list(tuple.__iter__(value))
+        return [_normalise(part, depth - 1) for part in parts]
     return _normalise(_convert(value), depth)
 
 
@@ -168,10 +173,22 @@ def _finite(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _array(value: Any) -> Any:
-    if len(value) > MAX_ITEMS:
-        raise Unencodable(f"a sequence of over {MAX_ITEMS} items")
-    return list(value)
+def _array(value: Any) -> list[Any]:
+    """The items of what says itself what it holds, and may say so without end."""
+    items = [] if len(value) > MAX_ITEMS else list(islice(value, MAX_ITEMS + 1))
+    if len(value) > MAX_ITEMS or len(items) > MAX_ITEMS:
+        raise Unencodable(f"a collection of over {MAX_ITEMS} items")
+    return items
+
+
+def members(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """The items of a mapping. Raises Unencodable for one that has too many."""
+    if isinstance(value, dict):
+        return list(dict.items(value))
+    items = list(islice(value.items(), MAX_ITEMS + 1))
+    if len(items) > MAX_ITEMS:
+        raise Unencodable(f"a mapping of over {MAX_ITEMS} members")
+    return items
 
 
 def _bytes(value: Any) -> str:
@@ -195,10 +212,14 @@ _RULES: dict[Any, Callable[[Any], Any]] = {
     decimal.Decimal: _finite,
     uuid.UUID: str,
     (bytes, bytearray, memoryview): _bytes,
-    (tuple, deque, Set): list,
+    float: lambda value: _finite(float.__float__(value)),  # a subclass; orjson takes no others
+    tuple: lambda value: list(tuple.__iter__(value)),
+    deque: lambda value: list(deque.__iter__(value)),
+    set: lambda value: list(set.__iter__(value)),
+    frozenset: lambda value: list(frozenset.__iter__(value)),
     os.PathLike: _path,
     numbers.Integral: int,
     numbers.Real: _finite,
-    Mapping: lambda value: dict(value.items()),
-    Sequence: _array,
+    Mapping: lambda value: dict(members(value)),
+    (Set, Sequence): _array,
 }

@@ -8,9 +8,11 @@ the sender's. The callback may do anything, a fork included.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from typing import Callable
 
 from whisperr._errors import DROPPED, WhisperrError
 from whisperr._settings import OnError
@@ -53,14 +55,22 @@ class Reporter:
 
     def _tell(self, level: int, error: WhisperrError) -> None:
         try:
-            logger.log(level, "%s: %s", error.type, error.message)
+            _isolated(lambda: logger.log(level, "%s: %s", error.type, error.message))
             if self._on_error is not None:
-                self._on_error(error)
-        except Exception as raised:  # of a callback, or of a filter or handler of the application
-            sys.stderr.write(f"whisperr: a report raised {type(raised).__name__}, ignored\n")
+                on_error = self._on_error
+                _isolated(lambda: on_error(error))
         finally:
             if os.getpid() != self._pid:
                 raise Superseded
+
+
+def _isolated(report: Callable[[], object]) -> None:
+    """Of the callback, or of a filter or handler of the application: what it raises ends here."""
+    try:
+        report()
+    except Exception as raised:
+        with contextlib.suppress(Exception):  # a daemon may have closed its stderr
+            sys.stderr.write(f"whisperr: a report raised {type(raised).__name__}, ignored\n")
 
 
 def log_to_stderr() -> None:

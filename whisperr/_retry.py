@@ -52,7 +52,8 @@ class WakeableRetry(Retry):
             raise_on_status=False,
         )
         retry._pause = pause
-        retry._random = random.Random(os.urandom(16))
+        # A number: to take bytes, random imports a module, in which a signal handler may find itself.
+        retry._random = random.Random(int.from_bytes(os.urandom(16), "big"))
         return retry
 
     def new(self, **changes: Any) -> WakeableRetry:

@@ -55,18 +55,18 @@ class Transport:
         self.retries = 0
         self.bytes_sent = 0  # of bodies, repeated ones too
         self._session = _new_session(settings, pause)
+        self._templates: dict[str, requests.PreparedRequest] = {}  # by path
+        self._environment: dict[str, Any] = {}  # its proxies and CAs, read once for a session
 
     def send(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
         before = self.requests
         self._sending = len(body)
         try:
-            response = self._session.post(
-                self._base_url + path,
-                data=body,
-                headers=headers,
+            response = self._session.send(
+                self._request(path, body, headers or {}),
                 timeout=self._timeout,  # type: ignore[arg-type]  # the stubs don't know urllib3's
                 allow_redirects=False,
-                stream=True,
+                **self._environment,
             )
             detail = self._finish(response.raw)
         except Interrupted:
@@ -76,6 +76,22 @@ class Transport:
         finally:
             self.retries += max(0, self.requests - before - 1)
         return Reply(outcome_of(response.status_code), response.status_code, detail)
+
+    def _request(self, path: str, body: bytes, headers: dict[str, str]) -> requests.PreparedRequest:
+        """A copy of what all requests to one path share: to prepare one costs as much as to send."""
+        template = self._templates.get(path)
+        if template is None:
+            template = self._session.prepare_request(
+                requests.Request("POST", self._base_url + path, data=b"-")
+            )
+            url = template.url or ""
+            environment = self._session.merge_environment_settings(url, {}, True, None, None)
+            self._environment = dict(environment)
+            self._templates[path] = template
+        request = template.copy()
+        request.body = body
+        request.headers.update({**headers, "Content-Length": str(len(body))})
+        return request
 
     def close(self) -> None:
         """Close the connections. Only in the process that made this."""

@@ -8,14 +8,14 @@ built. Events and identities never share a request, so they are two kinds of rec
 from __future__ import annotations
 
 import re
-import time
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import islice
+from time import time_ns
 from typing import Any, NamedTuple, Optional, Tuple
 
-from whisperr._json import MAX_DEPTH, encode, key_text
+from whisperr._json import MAX_DEPTH, encode, key_text, members
 from whisperr._version import SDK_NAME, __version__
 
 EVENTS_PATH = "/v1/events/batch"
@@ -23,23 +23,24 @@ IDENTIFY_PATH = "/v1/identify"
 
 CHANNELS = ("email", "sms", "push")
 
-# (number, nanoseconds since the epoch, the encoded call, what only few calls have). A plain
-# tuple: it is made in every track(), and a named one costs three times as much.
+# (number, nanoseconds since the epoch, the encoded call without its last brace, and what only few
+# calls have: the members of a context of their own, a message id of their own). A plain tuple: it
+# is made in every track(), and a named one costs three times as much.
 Event = Tuple[int, int, bytes, Optional[Tuple[Optional[bytes], Optional[bytes]]]]
-_NO_EXTRA = (None, None)  # members of a caller's context, a caller's message id: both encoded
 _SNAKE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MAX_CACHED = 1000  # event types: an application has dozens; a mistake may have millions
 _MAX_CHANNELS = 1000  # of one identity
 _MAX_SHOWN = 200  # characters of a refused value in a detail
 
+_CALL_DEPTH = MAX_DEPTH + 1  # what a caller passes stands in one object of ours
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _SECOND = 1_000_000_000  # nanoseconds
 _MILLISECOND = 1_000_000  # nanoseconds
 _BATCH_OPEN, _BATCH_CLOSE = b'{"events":[', b"]}"
-# What an event has beside its call and its context: the time and punctuation.
+# What an event has beside its call (without the last brace) and its context.
 _EVENT_FRAME = (
-    len(b',"occurred_at":"2026-01-01T00:00:00.000Z","context":{,"$message_id":"","}}') + 32
+    len(b'},"occurred_at":"2026-01-01T00:00:00.000Z","context":{,"$message_id":"","}}') + 32
 )
 
 
@@ -73,6 +74,7 @@ class Encoder:
         #: bytes of an event on the wire beside its call, when it brings no context of its own
         self.overhead = _EVENT_FRAME + len(self._environment_bytes)
         self._limit = max_event_bytes
+        self._plain_limit = max_event_bytes - self.overhead
         self._types: dict[Any, str] = {}  # as given -> stripped; only legal ones
 
     # --- caller's thread
@@ -100,12 +102,14 @@ class Encoder:
             properties = _mapping(properties, "properties")
         call = encode(
             {"external_user_id": user_id, "event_type": kind, "properties": properties},
-            MAX_DEPTH + 1,
-        )
-        when = time.time_ns() if occurred_at is None else _nanoseconds(occurred_at)
+            _CALL_DEPTH,
+        )[:-1]  # also a copy: what orjson returns holds a scratch buffer of a kilobyte and more
+        when = time_ns() if occurred_at is None else _nanoseconds(occurred_at)
         event: Event = (number, when, call, None)
         if context or message_id is not None:
             event = (number, when, call, (self._members(context), _message_id(message_id)))
+        elif len(call) <= self._plain_limit:
+            return event
         if self.size(event) > self._limit:
             raise Refused(f"an event of over max_event_bytes ({self._limit})")
         return event
@@ -125,10 +129,10 @@ class Encoder:
             channels = _shortcut_channels(fields)
         if channels:
             body["channels"] = channels
-        encoded = encode(body, MAX_DEPTH + 1)
+        encoded = encode(body, _CALL_DEPTH)
         if len(encoded) > self._limit:
             raise Refused(f"an identity of over max_event_bytes ({self._limit})")
-        return Identity(number, encoded)
+        return Identity(number, _compact(encoded))
 
     def _event_type(self, given: Any) -> str:
         if not isinstance(given, str):
@@ -146,7 +150,7 @@ class Encoder:
         """A caller's context with ours under it, encoded; its key wins, save over the id."""
         if not context:
             return None
-        given = {key_text(key): item for key, item in _mapping(context, "context").items()}
+        given = {key_text(key): item for key, item in members(_mapping(context, "context"))}
         given.pop("$message_id", None)
         return encode({**self._environment, **given})[1:-1]
 
@@ -162,21 +166,25 @@ class Encoder:
     def batch(self, events: list[Event], prefix: bytes) -> bytes:
         """The body of one request. ``prefix``: what makes the ids of this process unique."""
         parts: list[bytes] = []
-        second, text = None, b""
+        environment = self._environment_bytes
+        second = millisecond = None
+        text = opening = frame = b""
         for number, when, call, extra in events:
-            now, rest = divmod(when, _SECOND)
-            if now != second:
-                second, text = now, _second_text(now)
-            context, message_id = extra or _NO_EXTRA
+            now = when // _MILLISECOND
+            if now != millisecond:  # what the events of one millisecond share
+                millisecond = now
+                if now // 1000 != second:
+                    second = now // 1000
+                    text = _second_text(second)
+                opening = b',"occurred_at":"%b.%03dZ","context":{' % (text, now % 1000)
+                frame = b'%b%b,"$message_id":"%b' % (opening, environment, prefix)
+            if extra is None:
+                parts.append(b'%b%b%012x"}}' % (call, frame, number))
+                continue
+            context, message_id = extra
+            message_id = message_id or b'"%b"' % generated_id(prefix, number)
             parts.append(
-                b'%b,"occurred_at":"%b.%03dZ","context":{%b,"$message_id":%b}}'
-                % (
-                    call[:-1],
-                    text,
-                    rest // _MILLISECOND,
-                    context or self._environment_bytes,
-                    message_id or b'"%b"' % generated_id(prefix, number),
-                )
+                b'%b%b%b,"$message_id":%b}}' % (call, opening, context or environment, message_id)
             )
         return _BATCH_OPEN + b",".join(parts) + _BATCH_CLOSE
 
@@ -184,6 +192,11 @@ class Encoder:
 def generated_id(prefix: bytes, number: int) -> bytes:
     """The idempotency id of one record: 20 hex digits of its process, 12 of its number."""
     return b"%b%012x" % (prefix, number)
+
+
+def _compact(encoded: bytes) -> bytes:
+    """A copy without the scratch buffer that orjson leaves behind what it returns."""
+    return b"%b" % encoded
 
 
 def renumbered(record: Event | Identity, number: int) -> Event | Identity:
@@ -199,7 +212,9 @@ def renumbered(record: Event | Identity, number: int) -> Event | Identity:
 def _user_id(given: Any) -> str:
     if isinstance(given, str):
         return _unicode(str.__str__(given), "external_user_id")
-    if isinstance(given, uuid.UUID) or (isinstance(given, int) and not isinstance(given, bool)):
+    if isinstance(given, int) and not isinstance(given, bool):
+        return int.__repr__(given)  # its digits, also of an IntEnum
+    if isinstance(given, uuid.UUID):
         return str(given)
     raise Refused(f"external_user_id must be a string, not {type(given).__name__}")
 
@@ -211,7 +226,7 @@ def _message_id(given: Any) -> bytes | None:
         given = str(given)
     if not isinstance(given, str) or not given:
         raise Refused("message_id must be a string that is not empty")
-    return encode(_unicode(str.__str__(given), "message_id"))
+    return _compact(encode(_unicode(str.__str__(given), "message_id")))
 
 
 def _unicode(text: str, name: str) -> str:
@@ -234,7 +249,8 @@ def _nanoseconds(moment: Any) -> int:
         raise Refused(f"occurred_at must be a datetime, not {type(moment).__name__}")
     if moment.utcoffset() is None:
         raise Refused("occurred_at must have a time zone")
-    when = (moment - _EPOCH) // _MICROSECOND * 1000
+    # Not the subtraction of a subclass: pendulum's gives no plain timedelta.
+    when = datetime.__sub__(moment, _EPOCH) // _MICROSECOND * 1000
     _second_text(when // _SECOND)  # the first or last day of the calendar may lie outside in UTC
     return when
 
@@ -244,9 +260,11 @@ def _second_text(second: int) -> bytes:
 
 
 def _preferred(given: Any) -> str:
-    if given in CHANNELS:
-        return str(given)
-    raise Refused("preferred_channel must be email, sms or push", _shown(given))
+    text = str.__str__(given) if isinstance(given, str) else None  # also of an Enum of strings
+    if text in CHANNELS:
+        return text
+    detail = None if text is None else _shown(text)
+    raise Refused("preferred_channel must be email, sms or push", detail)
 
 
 def _explicit_channels(given: Any) -> list[dict[str, Any]]:
@@ -287,5 +305,5 @@ def _shortcut_channels(given: Mapping[str, Any]) -> list[dict[str, Any]]:
     return channels
 
 
-def _shown(given: Any) -> str:
-    return repr(str(given)[:_MAX_SHOWN])
+def _shown(given: str) -> str:
+    return repr(str.__str__(given)[:_MAX_SHOWN])

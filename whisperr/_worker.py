@@ -97,6 +97,7 @@ class Worker:
         self._retiring = False  # end when everything is delivered
         self._closing = False  # end when everything is delivered or the deadline has come
         self.ended = False
+        self._ended_well = False
 
     # --- anybody's thread
 
@@ -110,13 +111,13 @@ class Worker:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
         if self._is_inherited():
             return False
-        if self._thread is not None and self._thread.is_alive():
+        if self._is_running():
             return True
         if not self._starting.acquire(False):
             return self._starting_in != threading.get_ident()
         self._starting_in = threading.get_ident()
         try:
-            if self._thread is None or not self._thread.is_alive():
+            if not self._is_running():
                 thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
                 thread.start()
                 self._thread = thread
@@ -141,6 +142,8 @@ class Worker:
         barrier = Barrier()
         self._asked.append(barrier)
         self.wake()
+        if self.ended:  # looked at second: see _loop
+            self._answer()
         return barrier.wait(deadline)
 
     def request_pass(self) -> None:
@@ -154,6 +157,7 @@ class Worker:
         if self._deadline is None or deadline < self._deadline:
             self._deadline = deadline
         self._closing = self._closing or closing
+        self.request_pass()  # of all workers before any is waited for: one may hang
         self.wake()
 
     def finish_exit(self) -> bool:
@@ -164,6 +168,8 @@ class Worker:
         settled = self.flush(deadline)
         while settled and not self._is_settled():  # more came meanwhile
             settled = self.flush(deadline)
+        if self._closing and not self._is_running():
+            self.ended = True
         return self._abandon() and settled
 
     def retire(self) -> None:
@@ -182,6 +188,9 @@ class Worker:
         It goes on in the parent too, and there its record is delivered.
         """
         return os.getpid() != self._pid
+
+    def _is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _is_settled(self) -> bool:
         # In this order: between lease and settle a record may be in nobody's count, but then
@@ -214,7 +223,8 @@ class Worker:
     def _pass(self) -> bool:
         """With _passing held: one pass, and the answer to every flush that asked before it."""
         self._passing_in = threading.get_ident()
-        asked = [self._asked.popleft() for _ in range(len(self._asked))]
+        # Who waits for a shutdown is answered when its loss has been reported, see _loop.
+        asked = [] if self._closing else [self._asked.popleft() for _ in range(len(self._asked))]
         settled = False
         try:
             settled = self._sender.run()
@@ -245,8 +255,8 @@ class Worker:
             self._loop()
         except Superseded:
             # A callback forked, and this is the child: its main thread is this one, which the
-            # interpreter lets end without atexit.
-            _exits.run()
+            # interpreter lets end without atexit, and the process ends with its last thread.
+            _exits.run(for_good=True)
 
     def _loop(self) -> None:
         settled = True
@@ -265,10 +275,18 @@ class Worker:
             empty = self._buffer.pending() == 0
             if (closing and not settled) or (empty and (self._closing or self._retiring)):
                 break
+        # Whoever puts or asks looks at ``ended`` after that, and this thread looks for what was
+        # put or asked after it has written ``ended``: nothing falls between.
         self.ended = True
-        self._abandon()  # after ``ended``: see abandon_late
+        self._ended_well = self._abandon() and settled
+        self._answer()
         self.transport.close()
         self._on_end()
+
+    def _answer(self) -> None:
+        while self._asked:
+            with contextlib.suppress(IndexError):  # another thread is answering, too
+                self._asked.popleft().resolve(self._ended_well)
 
     def _wait(self, settled: bool) -> None:
         """Return when a pass is due: records are old or many enough, or somebody asks."""

@@ -90,21 +90,25 @@ class Host:
     def stop(self, *signals: signal.Signals, within: float = DEADLINE) -> float:
         """Send these, one after the other, and wait for the end. Returns the seconds it took."""
         begun = time.monotonic()
-        for number in signals:
+        for position, number in enumerate(signals):
+            if position:  # two that come at once are one
+                self.wait_for_log(position, "shutdown (MainProcess)")
             self._process.send_signal(number)
-            if number is not signals[-1]:  # two that come at once are one
-                self.wait_for_log(1, "Warm shutdown")
+        self._wait_for_end(within)
+        return time.monotonic() - begun
+
+    def stop_group(self, number: signal.Signals) -> None:
+        """Send this to the main process and to all its children, and wait for the end."""
+        os.killpg(self._process.pid, number)
+        self._wait_for_end(DEADLINE)
+
+    def _wait_for_end(self, within: float) -> None:
         try:
             self._process.wait(within)
         except subprocess.TimeoutExpired:
             self._fail(f"not stopped after {within} s")
-        seconds = time.monotonic() - begun
         if not _is_gone(self._process.pid, LINGER):
             self._fail("left a process behind")
-        return seconds
-
-    def send(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
 
     def _wait(self, is_so: Callable[[], bool], otherwise: str) -> None:
         deadline = time.monotonic() + DEADLINE

@@ -1,0 +1,189 @@
+"""Calls that interrupt calls: signal handlers, and ``__del__``, in the middle of the client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.apps import assert_arrived, run_app
+from whisperr.sandbox import Sandbox
+
+TIMES = 1_000
+
+# A handler that acts only where it interrupts the main thread inside track(), then arms the
+# timer anew: at a random moment, so that it falls anywhere into it.
+INTERRUPTED = f"""
+import itertools
+import logging
+import random
+import signal
+
+logging.getLogger("whisperr").setLevel(logging.CRITICAL)  # a stream can't be written inside itself
+TIMES = {TIMES}
+numbers = itertools.count()
+moments = random.Random(1)
+latest = 200e-6  # seconds
+hits = refused = 0
+
+
+def refuse():
+    global refused
+    client.track("user", "Not Snake")
+    refused += 1
+
+
+def arm():
+    signal.setitimer(signal.ITIMER_REAL, moments.uniform(20e-6, latest))
+
+
+def handler(number, frame):
+    global hits
+    if hits < TIMES and inside_track(frame):
+        hits += 1
+        interrupt()
+    if hits < TIMES:
+        arm()
+
+
+def track_until_interrupted():
+    signal.signal(signal.SIGALRM, handler)
+    arm()
+    while hits < TIMES:
+        track(client, [next(numbers)])
+        refuse()
+"""
+
+ACTIONS = {
+    "track": "track(client, [next(numbers)])",
+    "flush": "assert client.flush(), client.stats()",
+    "track-and-flush": "track(client, [next(numbers)]); assert client.flush(), client.stats()",
+    "track-a-refused-call": "track(client, [next(numbers)]); client.track('user', 'Not Snake')",
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_handler_inside_track(server: Sandbox, key: str, tmp_path: Path, action: str) -> None:
+    """track() and flush() from a signal handler that interrupts track(), 1,000 times: no
+    deadlock, nothing lost, nothing twice, and the ledger closes.
+    """
+    source = (
+        INTERRUPTED
+        + f"""
+def interrupt():
+    {ACTIONS[action]}
+
+client = new_client(max_queue_size=1_000_000)
+track_until_interrupted()
+assert client.flush()
+stats = client.stats()
+refused += {TIMES if "Not Snake" in ACTIONS[action] else 0}
+assert stats["dropped"] == {{"refused": refused}}, (stats, refused)
+assert stats["accepted"] - refused == stats["delivered"] == next(numbers), stats
+print(stats["delivered"])
+"""
+    )
+    done = run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, range(int(done.stdout)))
+
+
+def test_a_handler_inside_the_first_calls(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """The same once in each of 60 children, in its first calls, where the sender is being made."""
+    source = (
+        INTERRUPTED
+        + """
+def interrupt():
+    track(client, [next(numbers)])
+    assert client.flush(20)
+
+def child_main(child):
+    global hits, latest, numbers
+    hits, latest, numbers = TIMES - 1, 5e-3, itertools.count(10_000 * child)
+    moments.seed(child)
+    track_until_interrupted()
+    with open("counts", "a") as counts:
+        print(child, next(numbers) - 10_000 * child, file=counts)
+    assert client.shutdown(20)
+    os._exit(0)  # the end of an interpreter takes long
+
+client = new_client(max_queue_size=1_000_000)
+for child in range(60):
+    reap([fork(child_main, child)])
+"""
+    )
+    run_app(server, key, tmp_path, source)
+    expected: list[int] = []
+    for line in (tmp_path / "counts").read_text().splitlines():
+        child, count = map(int, line.split())
+        assert count < 10_000
+        expected += range(10_000 * child, 10_000 * child + count)
+    assert_arrived(server, key, expected)
+
+
+def test_a_handler_inside_flush(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """track() and flush() from a handler that interrupts a waiting flush(): both flushes are
+    answered, and what the handler tracked arrives.
+    """
+    server.inject(key, {"do": "delay", "seconds": 0.05, "times": -1})
+    source = """
+        import signal
+        answers = []
+
+        def handler(number, frame):
+            names = []
+            while frame is not None:
+                names.append(frame.f_code.co_name)
+                frame = frame.f_back
+            if "flush" in names:
+                track(client, [1000 + round])
+                answers.append(client.flush(20))
+
+        signal.signal(signal.SIGALRM, handler)
+        client = new_client()
+        for round in range(40):
+            track(client, [round])
+            signal.setitimer(signal.ITIMER_REAL, 0.02)
+            assert client.flush(20)
+        print(len(answers))
+        assert len(answers) == 40 and all(answers), answers
+    """
+    run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, [*range(40), *range(1000, 1040)])
+
+
+def test_a_del_inside_track(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """track() from the __del__ of garbage that is collected in the middle of a track(), 1,000
+    times: no deadlock, nothing lost, nothing twice.
+    """
+    source = f"""
+        import gc
+        import itertools
+        numbers = itertools.count()
+        inside = 0
+
+        class Ghost:
+            def __init__(self):
+                self.me = self
+
+            def __del__(self):
+                global inside
+                inside += inside_track(sys._getframe())
+                track(client, [next(numbers)])
+
+        class Haunted(os.PathLike):
+            # Its conversion, inside track(), leaves garbage and has it collected.
+            def __fspath__(self):
+                Ghost()
+                gc.collect(0)
+                return "converted"
+
+        client = new_client(max_queue_size=1_000_000)
+        for _ in range({TIMES}):
+            client.track("user", "is_haunted", {{"n": next(numbers), "path": Haunted()}})
+        assert inside >= {TIMES}, inside
+        gc.collect()
+        assert client.flush()
+        print(next(numbers))
+    """
+    done = run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, range(int(done.stdout)))
