@@ -415,6 +415,32 @@ track(client, range(10, 20))
     assert_arrived(server, key, [*range(20), *children])
 
 
+def test_nothing_is_imported_after_the_construction(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """Neither the first calls of a process nor a delivery with its retries import anything: a fork,
+    or a signal handler that tracks, in the middle of an import would find a locked or half-made
+    module.
+    """
+    retry_at = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    faults = [{"do": "reset"}, {"do": "status", "status": 503, "headers": retry_at}]
+    server.inject(key, *faults, {"do": "refuse", "where": {"properties.n": 3}, "times": 2})
+    source = """
+        client = new_client(on_error=lambda error: None)
+        before = set(sys.modules)
+        track(client, range(10))
+        client.track("user", "Not Snake")
+        client.identify("user", traits={"n": 1}, email="user@example.org")
+        assert client.flush(20)
+        client.stats()
+        assert client.shutdown()
+        assert set(sys.modules) == before, set(sys.modules) - before
+    """
+    run_app(server, key, tmp_path, source)
+    ledger = server.ledger(key)
+    assert (ledger["arrived"], ledger["identities"], ledger["twice"]) == (9, 1, 0), ledger
+
+
 # --- what a child starts with
 
 

@@ -9,7 +9,8 @@ Assumes:
 Guarded by nothing: no step here needs two things to change at once.
     A record is in one of three deques, and moves by popleft from one and append to the
     next; in between it is in the hands of the one thread that popped it.
-    lease(), settle() and restore() belong to the sender's pass (one at a time);
+    lease(), settle() and restore() belong to the sender's pass (one at a time), and so does
+    _moves, by which a reader knows that it looked while nothing was on its way;
     put_*(), evict() and abandon() to anybody.
     _evicting is only ever tried, never waited for: whoever is evicting goes on until the
     limits hold, so a second one has nothing to do.
@@ -45,6 +46,7 @@ class Buffer:
         self._evicted = Total()
         self._reported = 0
         self._evicting = threading.Lock()
+        self._moves = 0  # odd while the sender has a record in its hands, in no deque
 
     # --- anybody
 
@@ -66,6 +68,11 @@ class Buffer:
     def pending(self) -> int:
         """Records not settled yet: waiting or in flight."""
         return self.waiting() + len(self._in_flight)
+
+    def is_empty(self) -> bool:
+        """True when every record is settled. False, to be on the safe side, while one is moving."""
+        moves = self._moves
+        return self.pending() == 0 and self._moves == moves and moves % 2 == 0
 
     def evicted(self) -> int:
         """Records dropped by the limits so far."""
@@ -150,6 +157,7 @@ class Buffer:
 
     def restore(self) -> None:
         """Put what is in flight back to where it was: the front."""
+        self._moves += 1
         while True:
             try:
                 record = self._in_flight.pop()
@@ -160,6 +168,7 @@ class Buffer:
             else:
                 self.events.appendleft(record)
             self._bytes.add(self._bytes_of(record))
+        self._moves += 1
         self._evict()
 
     def newly_evicted(self) -> int:
@@ -174,6 +183,7 @@ class Buffer:
         taken: list[R] = []
         total = 0
         fly = self._in_flight.append
+        self._moves += 1
         while len(taken) < max_count:
             try:
                 record = queue.popleft()
@@ -186,6 +196,7 @@ class Buffer:
             fly(record)
             taken.append(record)
             total += size
+        self._moves += 1
         self._bytes.add(-total)
         return taken
 

@@ -135,7 +135,7 @@ class Worker:
             return False
         if self._is_inherited():
             return False
-        if self._is_settled():
+        if self._buffer.is_empty():
             return True
         if not self.start():
             return self._pass_here(deadline)
@@ -148,7 +148,7 @@ class Worker:
 
     def request_pass(self) -> None:
         """Have a pass begin soon, without waiting for it."""
-        if not self._is_settled() and self.start():
+        if not self._buffer.is_empty() and self.start():
             self._asked.append(Barrier())
             self.wake()
 
@@ -166,7 +166,7 @@ class Worker:
         if self._passing_in == threading.get_ident() or self._is_inherited():
             return False  # in a callback: the loop goes on from here when it returns
         settled = self.flush(deadline)
-        while settled and not self._is_settled():  # more came meanwhile
+        while settled and not self._buffer.is_empty():  # more came meanwhile
             settled = self.flush(deadline)
         if self._closing and not self._is_running():
             self.ended = True
@@ -191,11 +191,6 @@ class Worker:
 
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
-
-    def _is_settled(self) -> bool:
-        # In this order: between lease and settle a record may be in nobody's count, but then
-        # a pass is on.
-        return self._buffer.pending() == 0 and self._passing_in is None
 
     def _abandon(self) -> bool:
         count = self._buffer.abandon()
