@@ -34,17 +34,17 @@ MAIN_TIMEOUT = 3.0  # seconds, likewise: the signal's 2, and shutdown_timeout
 SLACK = 10.0  # seconds for Celery's own part of a stop, on a busy machine
 
 Check = Callable[..., None]
-EVERYWHERE = sys.version_info >= (3, 13)  # the whole table on one Python, its first row on all
+WHOLE_TABLE = sys.version_info >= (3, 13)  # the whole table on one Python, its first row on all
 
 
 def on_one_python(test: Check) -> Check | None:
     """Collect a test only where the whole table is run."""
-    return test if EVERYWHERE else None
+    return test if WHOLE_TABLE else None
 
 
 def of_the_table(rows: dict[str, Any]) -> list[Any]:
     """All rows where the whole table is run, elsewhere the first one."""
-    return named(rows)[: None if EVERYWHERE else 1]
+    return named(rows)[: None if WHOLE_TABLE else 1]
 
 
 def on_redis(broker: Broker, key: str, **fields: Any) -> Setup:
@@ -182,9 +182,7 @@ def test_a_hard_time_limit_loses_nothing_older_than_a_second(
 
 
 @on_one_python
-def test_the_filesystem_transport_loses_nothing(
-    server: Sandbox, key: str, tmp_path: Path
-) -> None:
+def test_the_filesystem_transport_loses_nothing(server: Sandbox, key: str, tmp_path: Path) -> None:
     """A broker without an event loop, whose pool works with threads of its own: 20 tasks and a
     warm stop lose nothing.
     """
@@ -296,6 +294,20 @@ def test_a_stop_of_a_pool_without_children_loses_nothing(
         host.stop(*signals)
         assert_none_lost(server, key, host.accounts())
         assert_nothing_reported(host)
+
+
+@on_one_python
+def test_worker_shutdown_delivers(
+    server: Sandbox, key: str, tmp_path: Path, broker: Broker
+) -> None:
+    """A worker without children has delivered once ``worker_shutdown`` was sent, even if its process
+    then ends without running exit handlers.
+    """
+    setup = on_redis(broker, key, plan={"work": 40}, arguments=pool("solo"), habits="abrupt")
+    with run_celery(server, key, tmp_path, setup) as host:
+        host.wait_for(40, "work")
+        host.stop(*WARM)
+        assert_none_lost(server, key, host.accounts())
 
 
 @on_one_python

@@ -7,12 +7,13 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Dict
 
 import pytest
 
 from support import run_program
 from support.clients import (
+    DEADLINE,
     Reports,
     assert_arrived,
     flush_until_settled,
@@ -375,6 +376,35 @@ def test_tracking_races_with_shutdown(server: Sandbox, key: str) -> None:
     assert_arrived(server, key, stats["delivered"])
 
 
+class ShutsDown(Dict[str, object]):
+    """Properties that shut the client down while they are being read."""
+
+    def __init__(self, client: Whisperr) -> None:
+        super().__init__(n=1)
+        self._client = client
+
+    def items(self) -> Any:
+        self._client.shutdown()
+        return super().items()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_shutdown_that_overtakes_a_call(server: Sandbox, key: str, used: bool) -> None:
+    """A call that a shutdown overtakes between its check and the queue is not left there for ever:
+    when it returns, its event has been settled, or is with a sender that is about to."""
+    with open_client(server.url, key) as client:
+        if used:
+            track(client, [0])
+        client.track("user", "number_seen", ShutsDown(client))
+        deadline = time.monotonic() + DEADLINE
+        while client.stats()["pending"]:
+            assert time.monotonic() < deadline, client.stats()
+            time.sleep(0.01)
+        stats = client.stats()
+        assert stats["accepted"] == stats["delivered"] + stats["dropped"].get("undelivered", 0)
+    assert_arrived(server, key, stats["delivered"])
+
+
 # --- from an event loop
 
 
@@ -507,6 +537,8 @@ assert senders() == before
 assert lifecycle.shutdown_all(5)
 for thread in before:
     thread.join(5)
+never_used = Whisperr(keys[0], base_url=url)
+never_used.shutdown()
 lifecycle.start_all()
 assert not senders()
 """

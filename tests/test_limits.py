@@ -101,6 +101,28 @@ def test_an_overflow_while_a_batch_is_out_costs_no_delivered_event(
     assert numbers_at(server, key) == [*range(50), *range(150, 200)]
 
 
+def test_a_batch_that_comes_back_to_a_full_queue_is_the_oldest(server: Sandbox, key: str) -> None:
+    """A batch that fails after the queue has filled up behind it does not push the queue over its
+    limit: its events, the oldest, are dropped and reported, the queued ones arrive."""
+    server.inject(key, {"do": "hang"})
+    reports = Reports()
+    options = {"max_queue_size": 100, "max_retries": 0, "request_timeout": 1.0}
+    with open_client(server.url, key, on_error=reports, flush_at=50, **options) as client:
+        track(client, range(50))
+        server.wait_for(key, 1, field="requests")
+        track(client, range(50, 150))
+        assert client.stats()["pending"] == 150  # 50 of them out
+        reports.wait(2)
+        assert client.stats()["pending"] == 100
+        assert_closed(client.stats())
+        assert client.flush()
+        assert client.stats()["dropped"] == {"overflow": 50}
+    assert_arrived(server, key, 100)
+    assert numbers_at(server, key) == list(range(50, 150))
+    assert reports.counts("dropped") == [50]
+    assert reports.counts("retry_exhausted") == [100]
+
+
 def test_identities_and_events_are_evicted_by_age(server: Sandbox, key: str) -> None:
     """The oldest go, whether event or identity."""
     with open_client(server.url, key, max_queue_size=10) as client:

@@ -37,6 +37,7 @@ from whisperr._settings import Settings
 from whisperr._wire import Encoder
 
 NEVER = 2**63  # records; no queue is so long
+REPORT_TIME = 0.25  # seconds of a deadline for saying what was lost, a tenth of it at most
 
 
 class Barrier:
@@ -81,7 +82,7 @@ class Worker:
         self._ledger = ledger
         self._reporter = reporter
         self._on_end = on_end
-        self.transport = Transport(settings, self._pause, lambda: self._deadline)
+        self.transport = Transport(settings, self._pause, lambda: self._last_moment)
         self._sender = Sender(
             settings, encoder, buffer, self.transport, ledger, reporter, id_prefix
         )
@@ -94,6 +95,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._asked: deque[Barrier] = deque()
         self._deadline: float | None = None  # monotonic, of an exit or a shutdown
+        self._last_moment: float | None = None  # likewise, a little earlier: see begin_exit
         self._retiring = False  # end when everything is delivered
         self._closing = False  # end when everything is delivered or the deadline has come
         self.ended = False
@@ -156,6 +158,10 @@ class Worker:
         """Bound everything by the deadline from now on, and end a back-off."""
         if self._deadline is None or deadline < self._deadline:
             self._deadline = deadline
+            # The sender gives up a little earlier than whoever waits for it, so that it is the
+            # sender that counts and reports what is left, at one time and in one sum.
+            left = max(0.0, deadline - time.monotonic())
+            self._last_moment = deadline - min(REPORT_TIME, left / 10)
         self._closing = self._closing or closing
         self.request_pass()  # of all workers before any is waited for: one may hang
         self.wake()
@@ -205,12 +211,12 @@ class Worker:
         """A pass in the calling thread, where there can be no other."""
         if not self._passing.acquire(True, max(0.0, deadline - time.monotonic())):
             return False
-        before = self._deadline
-        self._deadline = deadline if before is None else min(before, deadline)
+        before = self._last_moment
+        self._last_moment = deadline if before is None else min(before, deadline)
         try:
             return self._pass()
         finally:
-            self._deadline = before
+            self._last_moment = before
             self._passing.release()
 
     # --- the thread that passes
@@ -231,7 +237,7 @@ class Worker:
 
     def _pause(self, seconds: float) -> bool:
         """Wait between two attempts. False: there shall be none, or no time is left for one."""
-        bounded = self._deadline
+        bounded = self._last_moment
         until = time.monotonic() + seconds
         if bounded is not None and until >= bounded:
             return False
@@ -240,7 +246,7 @@ class Worker:
             if left <= 0:
                 return True
             self._wake.acquire(True, left)
-            if self._deadline != bounded:  # an exit has begun
+            if self._last_moment != bounded:  # an exit has begun
                 return False
 
     # --- the worker's own thread

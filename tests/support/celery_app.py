@@ -7,7 +7,8 @@ What it does beside its tasks is in the environment:
     APP_PLAN              the tasks that a worker sends itself when it is ready, as JSON
     APP_HABITS            words: ``lazy`` (the client is made by the first task of a process),
                           ``main`` (events at import and for each task that is sent), ``farewell``
-                          (a receiver, connected after whisperr's, that tracks as a child ends)
+                          (a receiver, connected after whisperr's, that tracks as a child ends),
+                          ``abrupt`` (the main process ends without Python's exit handlers)
     APP_ACCOUNTS          a file: one line for each ``track()`` that returned
     APP_ERRORS            a file: one line for each ``on_error``
 """
@@ -136,6 +137,12 @@ def published(**_: Any) -> None:
 def farewell(**_: Any) -> None:
     if "farewell" in HABITS:
         note("farewell")
+
+
+@signals.worker_shutdown.connect
+def leave(**_: Any) -> None:
+    if "abrupt" in HABITS:
+        os._exit(0)
 
 
 __all__ = ["app", "whisperr"]
