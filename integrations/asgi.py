@@ -22,7 +22,7 @@ SHUTDOWN_TIMEOUT = 5.0  # seconds
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]  # frameworks differ in how they type messages
 
 
 class FlushOnShutdown:

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Iterator, Mapping
 
 import pytest
 
@@ -376,16 +376,21 @@ def test_tracking_races_with_shutdown(server: Sandbox, key: str) -> None:
     assert_arrived(server, key, stats["delivered"])
 
 
-class ShutsDown(Dict[str, object]):
+class ShutsDown(Mapping[str, int]):
     """Properties that shut the client down while they are being read."""
 
     def __init__(self, client: Whisperr) -> None:
-        super().__init__(n=1)
         self._client = client
 
-    def items(self) -> Any:
+    def __getitem__(self, name: str) -> int:
+        return {"n": 1}[name]
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[str]:
         self._client.shutdown()
-        return super().items()
+        return iter(["n"])
 
 
 @pytest.mark.parametrize("used", [True, False])
@@ -396,6 +401,7 @@ def test_a_shutdown_that_overtakes_a_call(server: Sandbox, key: str, used: bool)
         if used:
             track(client, [0])
         client.track("user", "number_seen", ShutsDown(client))
+        assert repr(client).endswith(" closed>")
         deadline = time.monotonic() + DEADLINE
         while client.stats()["pending"]:
             assert time.monotonic() < deadline, client.stats()

@@ -17,7 +17,7 @@ from support.servers import Served, Setting, assert_delivered
 from whisperr.sandbox import Sandbox
 
 WHOLE_TABLE = sys.version_info >= (3, 13)
-MASTER = ["--master", "--processes", "2", "--die-on-term", "--disable-logging"]
+MASTER = ["--master", "--processes", "2", "--die-on-term"]
 MODES = {
     "default": [],
     "lazy-apps": ["--lazy-apps"],
@@ -40,16 +40,6 @@ def rows(modes: list[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("mode, imports", chosen if WHOLE_TABLE else chosen[:1])
 
 
-def await_workers(served: Served, mode: list[str]) -> None:
-    """Both workers are there and have loaded the application.
-
-    One that gets SIGTERM while it loads would live on for ever, whatever the application.
-    """
-    served.wait_until_said("spawned uWSGI worker 2")
-    served.wait_for_lines("accounts", AT_IMPORT * (2 if mode == MODES["lazy-apps"] else 1))
-    served.wait_until_said("WSGI app 0", 2 if mode == MODES["lazy-apps"] else 1)
-
-
 def processes(numbers: list[str]) -> Counter[str]:
     """How many events each process tracked."""
     return Counter(number.split()[0] for number in numbers)
@@ -66,8 +56,9 @@ def test_all_arrives_after_sigterm(
     with setting.uwsgi(
         "served:application", *MASTER, *mode, at_import=AT_IMPORT, imports=imports
     ) as served:
-        await_workers(served, mode)
+        served.wait_until_idle(2)
         served.send(REQUESTS)
+        served.wait_until_idle(2)
         served.stop()
         tracked = served.numbers()
     loads = 2 if mode == MODES["lazy-apps"] else 1
@@ -83,14 +74,14 @@ def test_a_recycled_worker_is_not_given_again_what_the_master_had(
     arrive once.
     """
     setting = Setting(tmp_path, server, key)
-    options = [*MASTER, *mode, "--max-requests", "7"]
+    options = [*MASTER, *mode, "--max-requests", "7", "--min-worker-lifetime", "0"]
     with setting.uwsgi(
         "served:application", *options, at_import=AT_IMPORT, imports=imports
     ) as served:
-        await_workers(served, mode)
         served.send(REQUESTS)
         served.wait_until_said("Respawned uWSGI worker", 2)
         served.send(REQUESTS)
+        served.wait_until_idle(2)
         served.stop()
         tracked = served.numbers()
     assert len(tracked) >= AT_IMPORT + 2 * REQUESTS
@@ -114,7 +105,7 @@ def test_the_successor_of_a_killed_worker_delivers_its_own_events_alone(
         imports=imports,
         options={"flush_at": 1},
     ) as served:
-        await_workers(served, mode)
+        served.wait_until_idle(2)
         served.send(REQUESTS)
         server.wait_for(key, len(served.numbers()))
         workers = [int(pid) for pid in processes(served.numbers()) if int(pid) != served.pid]
@@ -123,6 +114,7 @@ def test_the_successor_of_a_killed_worker_delivers_its_own_events_alone(
         server.killed(key)
         served.wait_until_said("Respawned uWSGI worker", len(workers))
         served.send(REQUESTS)
+        served.wait_until_idle(2)
         served.stop()
         tracked = served.numbers()
     assert len(tracked) >= AT_IMPORT + 2 * REQUESTS
@@ -139,6 +131,7 @@ def test_without_a_master_the_one_process_delivers_all(
         "served:application", "--die-on-term", *mode, at_import=AT_IMPORT, imports=imports
     ) as served:
         served.send(REQUESTS)
+        served.wait_until_idle(1)
         served.stop()
         tracked = served.numbers()
     assert len(tracked) == AT_IMPORT + REQUESTS
@@ -155,8 +148,9 @@ def test_there_is_no_thread_in_the_master(
     with setting.uwsgi(
         "served:application", *MASTER, *mode, at_import=AT_IMPORT, imports=imports
     ) as served:
-        await_workers(served, mode)
+        served.wait_until_idle(2)
         served.send(REQUESTS)
+        served.wait_until_idle(2)
         tracked = served.numbers()
         workers = {line["pid"] for line in served.lines("senders")}
         assert threads(served.pid) == 1
@@ -180,9 +174,9 @@ def test_with_the_import_the_sender_runs_before_the_first_event(
     """
     setting = Setting(tmp_path, server, key)
     with setting.uwsgi("served:application", *MASTER, *mode, imports=imports) as served:
-        served.wait_until_said("spawned uWSGI worker 2")
-        served.wait_until_said("WSGI app 0", 2 if mode == MODES["lazy-apps"] else 1)
+        served.wait_until_idle(2)
         told = served.ask("/senders")
+        served.wait_until_idle(2)
         served.stop()
     running = bool(imports) and mode == MODES["default"]
     assert told.endswith(f'"senders": {int(running)}, "tracked": 0}}')
@@ -202,8 +196,9 @@ def test_a_hanging_server_delays_the_stop_within_bounds_and_is_reported(
     with setting.uwsgi(
         "served:application", *arguments, at_import=AT_IMPORT, imports=imports, options=options
     ) as served:
-        await_workers(served, mode)
+        served.wait_until_idle(2)
         served.send(REQUESTS)
+        served.wait_until_idle(2)
         assert served.stop() < MERCY
         tracked = processes(served.numbers())
         reports, warnings = served.lines("reports"), served.lines("warnings")

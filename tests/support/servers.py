@@ -30,6 +30,7 @@ from whisperr.sandbox import Sandbox
 HERE = Path(__file__).resolve().parent
 APPLICATIONS = ("served.py", "served_asgi.py")
 SOCKET = "served.sock"
+STATISTICS = "statistics.sock"  # uWSGI's
 TIMEOUT = 20.0  # seconds for each step: to start, to answer, to stop
 CALLERS = 4  # threads that send requests
 POLL = 0.01  # seconds between two looks at what another process writes
@@ -50,11 +51,8 @@ class Served:
 
     def get(self, path: str = "/", timeout: float = TIMEOUT) -> str:
         """The body that one request gets. Raises OSError where there is no answer 200."""
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(timeout)
-            connection.connect(str(self._folder / SOCKET))
-            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: served\r\n\r\n".encode())
-            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        request = f"GET {path} HTTP/1.0\r\nHost: served\r\n\r\n".encode()
+        answer = self._exchange(SOCKET, request, timeout)
         head, _, body = answer.partition(b"\r\n\r\n")
         if b" 200 " not in head.partition(b"\r\n")[0]:
             raise ConnectionError(answer)
@@ -76,6 +74,13 @@ class Served:
         with contextlib.suppress(OSError):
             self.get(path, timeout=0.2)
 
+    def _exchange(self, name: str, request: bytes, timeout: float = TIMEOUT) -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(timeout)
+            connection.connect(str(self._folder / name))
+            connection.sendall(request)
+            return b"".join(iter(lambda: connection.recv(65536), b""))
+
     def _try(self, path: str, answers: list[str]) -> bool:
         with contextlib.suppress(OSError):
             answers.append(self.get(path))
@@ -95,6 +100,22 @@ class Served:
 
     def said(self) -> str:
         return (self._folder / "said").read_text(errors="replace")
+
+    def uwsgi_workers(self) -> list[dict[str, Any]]:
+        """What uWSGI's statistics say of each worker; nothing while it does not answer."""
+        with contextlib.suppress(OSError):
+            return list(json.loads(self._exchange(STATISTICS, b""))["workers"])
+        return []
+
+    def wait_until_idle(self, workers: int) -> None:
+        """uWSGI runs no exit handler in a worker that is busy, or that is still loading."""
+
+        def is_idle() -> bool:
+            found = self.uwsgi_workers()
+            idle = [each for each in found if each["accepting"] and each["status"] == "idle"]
+            return len(idle) == len(found) == workers
+
+        self.wait_for(is_idle, f"no {workers} idle workers")
 
     # --- its life
 
@@ -182,7 +203,8 @@ class Setting:
     ) -> contextlib.AbstractContextManager[Served]:
         program = os.path.join(sysconfig.get_path("scripts"), "uwsgi")
         command = [program, "--home", sys.prefix, "--module", application]
-        return self._serve([*command, "--http-socket", SOCKET, *options], **setup)
+        sockets = ["--http-socket", SOCKET, "--stats", STATISTICS]
+        return self._serve([*command, *sockets, "--disable-logging", *options], **setup)
 
     @contextlib.contextmanager
     def _serve(
