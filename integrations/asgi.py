@@ -46,9 +46,9 @@ class FlushOnShutdown:
             await self._app(scope, lifespan.receive, lifespan.send)
         except Exception:
             if lifespan.answered:  # it speaks lifespan, and failed
+                await lifespan.abort()
                 raise
-        if not lifespan.answered:  # it doesn't: the server need not know
-            await lifespan.run()
+        await lifespan.finish()  # what is left of it: all, if the application doesn't speak it
 
     async def _deliver(self) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self._flush_or_report)
@@ -67,24 +67,40 @@ class _Lifespan:
         self._receive = receive
         self._send = send
         self._deliver = deliver
-        self._started = False
-        self.answered = False
+        self._received = ""  # the type of the latest message from the server
+        self._sent = ""  # and to it
+
+    @property
+    def answered(self) -> bool:
+        return bool(self._sent)
 
     async def receive(self) -> Message:
         message = await self._receive()
-        self._started = self._started or message["type"] == "lifespan.startup"
+        self._received = message["type"]
         return message
 
     async def send(self, message: Message) -> None:
-        self.answered = True
-        if message["type"].startswith("lifespan.shutdown."):
+        self._sent = message["type"]
+        if self._is_over():
             await self._deliver()
         await self._send(message)
 
-    async def run(self) -> None:
-        """The whole conversation, for an application that takes no part in it."""
-        if not self._started:
+    async def abort(self) -> None:
+        """The application raised: deliver, if that was its shutdown."""
+        if self._received == "lifespan.shutdown" and not self._is_over():
+            await self._deliver()
+
+    async def finish(self) -> None:
+        """Have the part of the conversation in which the application takes no part."""
+        if not self._received:
             await self.receive()
-        await self.send({"type": "lifespan.startup.complete"})
-        await self.receive()
+        if not self.answered:
+            await self.send({"type": "lifespan.startup.complete"})
+        if self._sent != "lifespan.startup.complete":
+            return
+        if self._received != "lifespan.shutdown":
+            await self.receive()
         await self.send({"type": "lifespan.shutdown.complete"})
+
+    def _is_over(self) -> bool:
+        return self._sent.startswith("lifespan.shutdown.")

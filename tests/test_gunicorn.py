@@ -16,6 +16,7 @@ from gunicorn.workers import SUPPORTED_WORKERS
 
 from support.apps import run_app
 from support.servers import Served, Setting, assert_delivered
+from support.tls import https_before
 from whisperr.sandbox import Sandbox
 
 WHOLE_TABLE = sys.version_info >= (3, 13)
@@ -254,6 +255,25 @@ def test_the_sender_runs_before_the_first_event(
     assert pid != served.pid
     assert told == f'{{"pid": {pid}, "senders": 1, "tracked": 0}}'
     assert starts == [{"pid": pid, "patched": kind == "gevent"}]
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["not-preloaded", "preloaded"])
+def test_a_gevent_worker_delivers_over_https(
+    server: Sandbox, key: str, tmp_path: Path, preload: bool
+) -> None:
+    """gevent patches ssl after a preloading master has imported urllib3: HTTPS works all the same."""
+    setting = Setting(tmp_path, server, key)
+    configured = configuration("gevent", preload, workers=1)
+    with https_before(server.url, tmp_path) as (url, certificate):
+        trusting = {"REQUESTS_CA_BUNDLE": str(certificate), "PYTHONWARNINGS": "ignore"}
+        with setting.gunicorn(
+            "served:application", configured, url=url, environment=trusting
+        ) as served:
+            served.send(7)
+            await_workers(served, workers=1)
+            served.stop()
+            tracked = served.numbers()
+    assert_delivered(server, key, tracked)
 
 
 # --- an ingestion server that hangs

@@ -584,4 +584,5 @@ def test_a_server_that_comes_back_gets_everything(server: Sandbox, key: str) -> 
         assert not client.flush(timeout=0.1)
         server.wait_for(key, 10)
         flush_until_settled(client)
+        assert client.stats()["delivered"] == 10
     assert_arrived(server, key, 10)

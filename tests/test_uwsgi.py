@@ -8,7 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,7 @@ MODULE = "whisperr.integrations.uwsgi"
 IMPORTS = {"without": [], "with": [MODULE]}
 AT_IMPORT = 7
 REQUESTS = 40
+REST = 0.1  # seconds
 MERCY = 12  # seconds, of worker-reload-mercy
 
 
@@ -66,6 +69,34 @@ def test_all_arrives_after_sigterm(
     assert_delivered(server, key, tracked)
 
 
+@rows(["default", "lazy-apps"])
+def test_a_graceful_stop_delivers_what_a_busy_worker_has(
+    server: Sandbox, key: str, tmp_path: Path, mode: list[str], imports: list[str]
+) -> None:
+    """uWSGI runs no exit handler in a worker that SIGTERM finds at work. Where SIGTERM is made
+    graceful, the worker finishes its request and delivers all.
+    """
+    setting = Setting(tmp_path, server, key)
+    options = [*MASTER, *mode, "--hook-master-start", "unix_signal:15 gracefully_kill_them_all"]
+    with setting.uwsgi(
+        "served:application", *options, at_import=AT_IMPORT, imports=imports
+    ) as served:
+        served.wait_until_idle(2)
+        served.send(REQUESTS)
+        with ThreadPoolExecutor(1) as caller:
+            answer = caller.submit(served.get, "/slow")
+            served.wait_for(lambda: "slow" in wheres(served), "it was never asked")
+            served.stop()
+            assert answer.result() == "ok"
+        tracked = served.numbers()
+    assert wheres(served).count("slow") == 2
+    assert_delivered(server, key, tracked)
+
+
+def wheres(served: Served) -> list[str]:
+    return [line["where"] for line in served.lines("accounts")]
+
+
 @rows(["default", "fork-hooks"])
 def test_a_recycled_worker_is_not_given_again_what_the_master_had(
     server: Sandbox, key: str, tmp_path: Path, mode: list[str], imports: list[str]
@@ -80,11 +111,11 @@ def test_a_recycled_worker_is_not_given_again_what_the_master_had(
     ) as served:
         served.send(REQUESTS)
         served.wait_until_said("Respawned uWSGI worker", 2)
-        served.send(REQUESTS)
+        served.send(7)
         served.wait_until_idle(2)
         served.stop()
         tracked = served.numbers()
-    assert len(tracked) >= AT_IMPORT + 2 * REQUESTS
+    assert len(tracked) >= AT_IMPORT + REQUESTS + 7
     assert len(processes(tracked)) > 3
     assert_delivered(server, key, tracked)
 
@@ -131,12 +162,20 @@ def test_without_a_master_the_one_process_delivers_all(
         "served:application", "--die-on-term", *mode, at_import=AT_IMPORT, imports=imports
     ) as served:
         served.send(REQUESTS)
-        served.wait_until_idle(1)
+        served.wait_for(lambda: is_asleep(served.pid), "it never rests")
         served.stop()
         tracked = served.numbers()
     assert len(tracked) == AT_IMPORT + REQUESTS
     assert set(processes(tracked)) == {str(served.pid)}
     assert_delivered(server, key, tracked)
+
+
+def is_asleep(pid: int) -> bool:
+    """Its main thread has not run for a while: without a master nobody tells whether it is busy."""
+    status = Path(f"/proc/{pid}/task/{pid}/status")
+    before = status.read_text()
+    time.sleep(REST)
+    return "State:\tS" in before and before == status.read_text()
 
 
 @rows(["default", "fork-hooks"])

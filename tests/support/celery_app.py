@@ -20,7 +20,6 @@ import functools
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from itertools import count
@@ -31,7 +30,7 @@ from celery import Celery, signals
 import whisperr.integrations.celery
 from whisperr import Whisperr, WhisperrError
 
-faulthandler.register(signal.SIGUSR2, file=sys.__stderr__, all_threads=True)
+faulthandler.register(signal.SIGUSR2, file=2, all_threads=True)
 
 HABITS = os.environ["APP_HABITS"].split()
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -95,6 +94,15 @@ def tick() -> None:
     while True:
         note("tick")
         time.sleep(0.02)
+
+
+@app.task(name="stubborn")
+def stubborn() -> None:
+    """Goes on when it is told to go, so that only SIGKILL ends it, and no receiver runs."""
+    try:
+        tick()
+    except SystemExit:
+        tick()
 
 
 @app.task(name="look")

@@ -22,6 +22,7 @@ from typing import Any, Callable
 
 SETUP = json.loads(os.environ["SERVED"])
 TICK = 0.05  # seconds
+SLOW = 1.0  # seconds
 HANG = 60.0  # seconds; whoever asks for it is killed before
 
 faulthandler.register(signal.SIGRTMIN, file=sys.__stderr__, all_threads=True)
@@ -118,6 +119,14 @@ def _hang() -> str:
     return "woken"
 
 
+def _slow() -> str:
+    """Track, and once more much later."""
+    note("slow")
+    time.sleep(SLOW)
+    note("slow")
+    return "ok"
+
+
 def _one() -> str:
     note("request")
     return "ok"
@@ -128,6 +137,7 @@ ANSWERS: dict[str, Callable[[], str]] = {
     "/senders": _senders,
     "/tick": _tick,
     "/hang": _hang,
+    "/slow": _slow,
 }
 
 

@@ -179,7 +179,8 @@ class Setting:
 
     def __init__(self, folder: Path, server: Sandbox, key: str) -> None:
         self._folder = folder
-        self._setup = {"folder": str(folder), "url": server.url, "key": key}
+        self._url = server.url
+        self._setup = {"folder": str(folder), "key": key}
         for name in APPLICATIONS:
             shutil.copy(str(HERE / name), str(folder))
 
@@ -203,8 +204,10 @@ class Setting:
     ) -> contextlib.AbstractContextManager[Served]:
         program = os.path.join(sysconfig.get_path("scripts"), "uwsgi")
         command = [program, "--home", sys.prefix, "--module", application]
-        sockets = ["--http-socket", SOCKET, "--stats", STATISTICS]
-        return self._serve([*command, *sockets, "--disable-logging", *options], **setup)
+        if "--master" in options:
+            command += ["--stats", STATISTICS]  # without a master, it would bring one
+        command += ["--http-socket", SOCKET, "--disable-logging", *options]
+        return self._serve(command, **setup)
 
     @contextlib.contextmanager
     def _serve(
@@ -215,20 +218,25 @@ class Setting:
         imports: Iterable[str] = (),
         options: dict[str, Any] | None = None,
         flush_timeout: float = TIMEOUT,
+        url: str | None = None,
+        environment: dict[str, str] | None = None,
     ) -> Iterator[Served]:
         """The application tracks ``at_import`` events and imports these modules when it is loaded.
 
-        ``options``: of its client. ``flush_timeout``: seconds, of what an ASGI one awaits.
+        ``options``: of its client. ``flush_timeout``: seconds, of what an ASGI one awaits. ``url``:
+        another destination than the server.
         """
         setup = {
             "at_import": at_import,
             "imports": list(imports),
             "options": options or {},
             "flush_timeout": flush_timeout,
+            "url": url or self._url,
         }
         paths = [str(self._folder), os.environ.get("PYTHONPATH", "")]
-        environment = {
+        surroundings = {
             **os.environ,
+            **(environment or {}),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "SERVED": json.dumps({**self._setup, **setup}),
         }
@@ -236,7 +244,7 @@ class Setting:
             process = subprocess.Popen(
                 command,
                 cwd=str(self._folder),
-                env=environment,
+                env=surroundings,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
