@@ -20,7 +20,6 @@ from whisperr import lifecycle
 
 __all__ = ["connect"]
 
-EXIT_TIMEOUT = 5.0  # seconds; Celery itself sets no bound, and waits for a child that hangs
 MAIN_EXIT_TIMEOUT = 2.0  # seconds; the exit handlers come after, and have a deadline of their own
 
 # Each would end a child that is already at its end, and is delivering: to be terminated again
@@ -57,7 +56,7 @@ def _end_child(**_: Any) -> None:
     ``flush_interval`` before; this takes what a tenth of a second allows.
     """
     with _undisturbed():
-        lifecycle.shutdown_all(EXIT_TIMEOUT)
+        lifecycle.shutdown_all()  # bounded by shutdown_timeout; Celery sets no bound of its own
 
 
 @contextmanager

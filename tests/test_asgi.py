@@ -6,9 +6,8 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, MutableMapping
 
 import pytest
 

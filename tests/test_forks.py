@@ -423,8 +423,12 @@ def test_nothing_is_imported_after_the_construction(
     module.
     """
     retry_at = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    faults = [{"do": "reset"}, {"do": "status", "status": 503, "headers": retry_at}]
-    server.inject(key, *faults, {"do": "refuse", "where": {"properties.n": 3}})
+    server.inject(
+        key,
+        {"do": "reset"},
+        {"do": "status", "status": 503, "headers": retry_at},
+        {"do": "refuse", "where": {"properties.n": 3}},
+    )
     source = """
         client = new_client(on_error=lambda error: None)
         before = set(sys.modules)

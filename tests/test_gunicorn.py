@@ -201,7 +201,7 @@ def test_a_timeout_loses_nothing_older_than_a_second(
     """
     setting = Setting(tmp_path, server, key)
     configured = configuration(kind, preload, workers=1, timeout=2)
-    options = {"flush_interval": 0.5}
+    options = {"flush_interval": 0.5, "flush_at": 1_000_000}
     with setting.gunicorn(application(kind), configured, options=options) as served:
         await_workers(served, workers=1)
         served.send(5)

@@ -54,7 +54,7 @@ LAYERS = {
 _THREADS = frozenset(
     name
     for name, layer in LAYERS.items()
-    if layer >= 8 or name in {"whisperr._buffer", "whisperr._worker"}
+    if layer >= 8 or name in {"whisperr._buffer", "whisperr._exits", "whisperr._worker"}
 )
 KEYS = {
     "requests": frozenset({"whisperr._transport"}),

@@ -17,6 +17,7 @@ Fork: never repaired. The client gets a new engine in the child; the old one sta
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -119,7 +120,7 @@ class Engine:
             return
         with suppress(Superseded):
             if self.closed:
-                worker.abandon_late()
+                worker.take_late(time.monotonic() + self.shutdown_timeout)
             else:
                 worker.finish_exit()
 

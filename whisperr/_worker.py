@@ -8,7 +8,7 @@ Guarded by _passing (held for a whole pass, network and callbacks included):
     the sender and the transport. Only the thread's loop waits for it, and a caller in whose
     process no thread can be started, up to its deadline. _passing_in says whose it is, so
     that a callback or a signal handler inside a pass never waits for itself.
-Guarded by _starting (only ever tried): the start of the thread.
+Guarded by _starting, one dict.setdefault that nobody waits for: the start of the thread.
 Without a lock:
     _wake is a binary semaphore. wake() may be called from anywhere, a signal handler inside
     itself included. No wake-up is lost: a caller first puts, then reads buffer.wake_at; the
@@ -90,8 +90,7 @@ class Worker:
         self._wake.acquire()
         self._passing = threading.Lock()
         self._passing_in: int | None = None  # thread
-        self._starting = threading.Lock()
-        self._starting_in: int | None = None  # thread
+        self._starting: dict[str, tuple[int, object]] = {}  # by which thread
         self._thread: threading.Thread | None = None
         self._asked: deque[Barrier] = deque()
         self._deadline: float | None = None  # monotonic, of an exit or a shutdown
@@ -105,9 +104,11 @@ class Worker:
 
     def wake(self) -> None:
         """Have the loop look again. Never waits."""
-        self._buffer.wake_at = NEVER  # one caller is enough; the loop writes it anew
-        with contextlib.suppress(RuntimeError, ValueError):  # it is awake (gevent: ValueError)
-            self._wake.release()
+        try:
+            self._buffer.wake_at = NEVER  # one caller is enough; the loop writes it anew
+        finally:  # an exception of a signal handler must not come between the two
+            with contextlib.suppress(RuntimeError, ValueError):  # it is awake (gevent: ValueError)
+                self._wake.release()
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
@@ -115,9 +116,10 @@ class Worker:
             return False
         if self._is_running():
             return True
-        if not self._starting.acquire(False):
-            return self._starting_in != threading.get_ident()
-        self._starting_in = threading.get_ident()
+        me = threading.get_ident()
+        start = (me, object())
+        if self._starting.setdefault("by", start) is not start:
+            return self._starting.get("by", start)[0] != me  # a signal handler, inside ours?
         try:
             if not self._is_running():
                 thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
@@ -127,8 +129,7 @@ class Worker:
         except RuntimeError:  # no more threads: limits, or too late in the process
             return False
         finally:
-            self._starting_in = None
-            self._starting.release()
+            del self._starting["by"]
 
     def flush(self, deadline: float) -> bool:
         """A pass over all that waits now. True when all of it was settled before the deadline."""
@@ -183,9 +184,13 @@ class Worker:
         self._retiring = True
         self.wake()
 
-    def abandon_late(self) -> None:
-        """A record was put while the client was being shut down: report it, if nobody takes it."""
-        if self.ended and not self._is_inherited():
+    def take_late(self, deadline: float) -> None:
+        """A record was put while the client was being shut down: see that it is settled."""
+        if self._is_inherited():
+            return
+        if not self._closing:  # made by this very record
+            self.begin_exit(deadline, closing=True)
+        if self.ended:
             self._abandon()
 
     def _is_inherited(self) -> bool:

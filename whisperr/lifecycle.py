@@ -34,12 +34,17 @@ def flush_all(timeout: float) -> bool:
     return all(settled)
 
 
-def shutdown_all(timeout: float) -> bool:
-    """``shutdown()`` of all clients under one deadline. True if all of them said True."""
-    deadline = time.monotonic() + check_timeout("timeout", timeout)
+def shutdown_all(timeout: float | None = None) -> bool:
+    """``shutdown()`` of all clients under one deadline. True if all of them said True.
+
+    None: each client's ``shutdown_timeout``, all from now.
+    """
+    now = time.monotonic()
+    common = None if timeout is None else check_timeout("timeout", timeout)
     engines = live_engines()
     for engine in engines:
-        engine.begin_exit(deadline, closing=True)
+        seconds = engine.shutdown_timeout if common is None else common
+        engine.begin_exit(now + seconds, closing=True)
     try:
         settled = [engine.finish_exit() for engine in engines]
     except Superseded:
