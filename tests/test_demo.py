@@ -51,4 +51,5 @@ def test_the_demo_fails_when_an_event_is_lost(tmp_path: Path) -> None:
         path=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     )
     assert done.returncode == 1, done.stdout
+    assert "accepted 25 " in done.stdout
     assert "lost 0" not in done.stdout

@@ -25,7 +25,7 @@ TICK = 0.05  # seconds
 SLOW = 1.0  # seconds
 HANG = 60.0  # seconds; whoever asks for it is killed before
 
-faulthandler.register(signal.SIGRTMIN, file=sys.__stderr__, all_threads=True)
+faulthandler.register(signal.SIGRTMIN, file=2, all_threads=True)
 
 
 class Lines:
@@ -59,7 +59,7 @@ def _watch_starts() -> None:
             senders.add(patched=bool(monkey and monkey.is_module_patched("threading")))
         start(thread)
 
-    threading.Thread.start = watched  # type: ignore[method-assign]
+    threading.Thread.start = watched  # type: ignore
 
 
 _watch_starts()
