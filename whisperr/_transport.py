@@ -15,6 +15,7 @@ import encodings.idna  # noqa: F401
 import http.cookiejar
 import netrc  # noqa: F401
 import queue
+import ssl
 import time
 from collections import deque
 from typing import Any, Callable
@@ -22,6 +23,7 @@ from typing import Any, Callable
 import requests
 import requests.adapters
 import requests.auth
+import urllib3.util.ssl_
 from urllib3 import BaseHTTPResponse
 from urllib3.exceptions import HTTPError
 
@@ -176,7 +178,17 @@ def _free_of_locks(manager: Any) -> Any:
     return manager
 
 
+def _follow_gevent() -> None:
+    """gevent patched ssl after urllib3 was imported, as in the workers of a preloading gunicorn.
+
+    What urllib3 took from ssl would then recurse without end in its first HTTPS connection.
+    """
+    if urllib3.util.ssl_.SSLContext.__module__ == "ssl":  # and not what pyOpenSSL put there
+        urllib3.util.ssl_.SSLContext = ssl.SSLContext  # type: ignore
+
+
 def _new_session(settings: Settings, pause: Pause) -> requests.Session:
+    _follow_gevent()
     session = requests.Session()
     session.auth = _KeyAuth(settings)
     session.headers.clear()
