@@ -29,8 +29,8 @@ IMPATIENT = (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGUSR1)  # a
 TWICE = (signal.SIGINT, signal.SIGINT)  # the first is warm, the second is cold
 
 HANG = {"do": "hang", "times": -1}
-CHILD_TIMEOUT = 5.0  # seconds that a child may take to deliver
-MAIN_TIMEOUT = 3.0  # seconds, likewise: the signal's 2, and shutdown_timeout
+CHILD_TIMEOUT = 2.0  # seconds that a child may take to deliver: its shutdown_timeout
+MAIN_TIMEOUT = 4.0  # seconds, likewise: the signal's 2, and shutdown_timeout
 SLACK = 10.0  # seconds for Celery's own part of a stop, on a busy machine
 
 Check = Callable[..., None]
@@ -361,7 +361,7 @@ def test_a_silent_server_delays_a_stop_by_one_deadline(
     """
     server.inject(key, HANG)
     setup = on_redis(
-        broker, key, plan={"work": 40}, arguments=pool(kind), options={"shutdown_timeout": 1}
+        broker, key, plan={"work": 40}, arguments=pool(kind), options={"shutdown_timeout": 2}
     )
     with run_celery(server, key, tmp_path, setup) as host:
         host.wait_for(40, "work")
