@@ -8,33 +8,35 @@ from __future__ import annotations
 
 import os
 from itertools import count
+from typing import Any, Callable
 
 from whisperr import Whisperr
 
 
 class Accounts:
-    """Numbers the events of one role (``web``, ``pool``, ``script``) and writes the numbers down."""
+    """Numbers the events of one role (``web``, ``task``, ``script``) and writes the numbers down."""
 
-    def __init__(self, client: Whisperr, role: str) -> None:
-        self._client = client
+    def __init__(self, role: str) -> None:
         self._role = role
-        self._file = os.open(os.environ["DEMO_ACCOUNTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._count = count(1)
 
-    def track(self, event_type: str) -> None:
+    def track(self, track: Callable[[str, dict[str, Any]], None], event_type: str) -> None:
+        """Call ``track(event_type, properties)``, then write the number down."""
         process = f"{self._role} {os.getpid()}"
         number = f"{process} {next(self._count)}"
-        self._client.track("user_42", event_type, {"n": number, "process": process})
-        os.write(self._file, f"{number}\n".encode())
+        track(event_type, {"n": number, "process": process})
+        with open(os.environ["DEMO_ACCOUNTS"], "ab", buffering=0) as file:
+            file.write(f"{number}\n".encode())
 
 
 def read_accounts(path: str) -> dict[str, set[str]]:
     """What was tracked: the numbers by process."""
     numbers: dict[str, set[str]] = {}
-    with open(path, encoding="utf-8") as lines:
-        for line in lines:
-            number = line.strip()
-            numbers.setdefault(number.rpartition(" ")[0], set()).add(number)
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as lines:
+            for line in lines:
+                number = line.strip()
+                numbers.setdefault(number.rpartition(" ")[0], set()).add(number)
     return numbers
 
 

@@ -1,7 +1,7 @@
-"""The main job, on real input: a preloaded gunicorn, a multiprocessing pool, a plain script.
+"""The main job, on real input: Django under a preloaded gunicorn, Celery, a pool, a script.
 
-Starts a strict ingestion server on loopback, runs the three programs beside this file against
-it, and compares what they say they tracked with what arrived. Ends with 0 only when nothing
+Starts a strict ingestion server and a Redis on loopback, runs the programs beside this file
+against them, and compares what they say they tracked with what arrived. Ends with 0 only when nothing
 was lost and nothing arrived twice.
 """
 
@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Iterator
 
 import requests
 from accounts import read_accounts
+from redis_server import own_redis
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -36,22 +38,29 @@ CALLERS = 8  # threads that send requests to gunicorn
 def main() -> int:
     options = _options()
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="whisperr-demo-") as folder, Sandbox() as server:
-        console.print(f"ingestion server on {server.url}, process {server.pid}")
+    with tempfile.TemporaryDirectory(
+        prefix="whisperr-demo-"
+    ) as folder, Sandbox() as server, own_redis(Path(folder)) as broker:
+        console.print(f"ingestion server on {server.url}, Redis on {broker}")
         accounts = os.path.join(folder, "accounts")
         environment = {
             **os.environ,
             "DEMO_ACCOUNTS": accounts,
             "DEMO_URL": server.url,
             "DEMO_KEY": KEY,
+            "DEMO_BROKER": broker,
             "NO_PROXY": "127.0.0.1",
         }
         with _progress(console) as progress:
-            pool = _start(["pool.py", str(options.tasks)], environment)
-            script = _start(["script.py", str(options.events)], environment)
-            with _gunicorn(environment) as url:
+            programs = [
+                _start(["pool.py", str(options.jobs)], environment),
+                _start(["script.py", str(options.events)], environment),
+                _start(["tasks.py", str(options.tasks)], environment),
+            ]
+            with _celery(environment), _gunicorn(environment) as url:
                 _send_requests(url, options.requests, progress)
-            for program in (pool, script):
+                _await_tasks(accounts, options.tasks, progress)
+            for program in programs:
                 _end(program)
         tracked = read_accounts(accounts)
         return _report(console, tracked, _arrived(server), server.ledger(KEY))
@@ -60,7 +69,8 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=3000, help="sent to gunicorn")
-    parser.add_argument("--tasks", type=int, default=2000, help="of the pool")
+    parser.add_argument("--tasks", type=int, default=1000, help="sent to Celery")
+    parser.add_argument("--jobs", type=int, default=1000, help="of the pool")
     parser.add_argument("--events", type=int, default=1000, help="of the script")
     return parser.parse_args()
 
@@ -98,6 +108,43 @@ def _gunicorn(environment: dict[str, str]) -> Iterator[str]:
         finally:
             master.send_signal(signal.SIGTERM)
             _end(master)
+
+
+@contextmanager
+def _celery(environment: dict[str, str]) -> Iterator[None]:
+    """A prefork worker of 4 processes; ended with SIGTERM: it finishes what it has begun."""
+    command = [
+        sys.executable,
+        "-m",
+        "celery",
+        "--quiet",
+        "--app",
+        "tasks",
+        "--workdir",
+        str(HERE),
+        "worker",
+    ]
+    command += ["--concurrency", "4", "--loglevel", "ERROR", "--without-gossip"]
+    worker = subprocess.Popen(command, env=environment)
+    try:
+        yield
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        _end(worker)
+
+
+def _await_tasks(accounts: str, number: int, progress: Progress) -> None:
+    """Until that many tasks have run. Raises TimeoutError when they don't."""
+    bar = progress.add_task("tasks of Celery", total=number)
+    deadline = time.monotonic() + STOP_TIMEOUT
+    done = 0
+    while done < number:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{done} of {number} tasks have run")
+        time.sleep(0.1)
+        tracked = read_accounts(accounts)
+        done = sum(len(tracked[process]) for process in tracked if process.startswith("task "))
+        progress.update(bar, completed=done)
 
 
 def _send_requests(url: str, number: int, progress: Progress) -> None:

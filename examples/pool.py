@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+from functools import partial
 
 from accounts import Accounts, client_from_environment
 
-accounts = Accounts(client_from_environment(), "pool")
+client = client_from_environment()
+accounts = Accounts("pool")
 
 
 def work(_: int) -> None:
-    accounts.track("report_built")
+    accounts.track(partial(client.track, "user_42"), "report_built")
 
 
 if __name__ == "__main__":
-    accounts.track("reports_started")
+    accounts.track(partial(client.track, "user_42"), "reports_started")
     pool = multiprocessing.get_context("fork").Pool(4)
     pool.map(work, range(int(sys.argv[1])), chunksize=5)
     pool.close()

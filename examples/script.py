@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from accounts import Accounts, client_from_environment
 
-accounts = Accounts(client_from_environment(), "script")
+client = client_from_environment()
+accounts = Accounts("script")
 for _ in range(int(sys.argv[1])):
-    accounts.track("usage_dropped")
+    accounts.track(partial(client.track, "user_42"), "usage_dropped")

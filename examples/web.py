@@ -1,16 +1,43 @@
-"""A WSGI application: one client at import, one event for each request. Nothing else."""
+"""A Django project in one file: a view that tracks one event, for the user of the request."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable
+import os
+from functools import partial
 
-from accounts import Accounts, client_from_environment
+from accounts import Accounts
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
 
-accounts = Accounts(client_from_environment(), "web")
-accounts.track("application_loaded")  # with preload_app: in the master, before any fork
+settings.configure(
+    ALLOWED_HOSTS=["127.0.0.1"],
+    MIDDLEWARE=["whisperr.django.WhisperrMiddleware"],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="of a demonstration",
+    USE_TZ=True,
+    WHISPERR_API_KEY=os.environ["DEMO_KEY"],
+    WHISPERR_BASE_URL=os.environ["DEMO_URL"],
+    WHISPERR_RESOLVE_USER=f"{__name__}.customer",
+)
+
+accounts = Accounts("web")
 
 
-def application(environ: Any, start_response: Callable[..., Any]) -> Iterable[bytes]:
-    accounts.track("payment_failed")
-    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "3")])
-    return [b"ok\n"]
+def customer(request: HttpRequest) -> str:
+    return request.GET.get("customer", "user_42")
+
+
+def pay(request: HttpRequest) -> HttpResponse:
+    accounts.track(request.whisperr.track, "payment_failed")  # type: ignore[attr-defined]
+    return HttpResponse("ok\n", content_type="text/plain")
+
+
+urlpatterns = [path("", pay)]
+application = get_wsgi_application()
+
+from whisperr.django import get_client  # noqa: E402  (Django has to be set up first)
+
+# With preload_app this is in the master, before any fork.
+accounts.track(partial(get_client().track, "user_42"), "application_loaded")

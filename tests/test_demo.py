@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+NUMBERS = ("--requests", "200", "--jobs", "100", "--events", "100", "--tasks", "50")
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
@@ -27,11 +28,11 @@ def _demo(folder: Path, *options: str, path: str = "") -> subprocess.CompletedPr
 
 
 def test_the_demo_delivers_every_event_of_every_process_once(tmp_path: Path) -> None:
-    """A preloaded gunicorn without hooks, a pool and a script: nothing lost, nothing twice."""
-    done = _demo(tmp_path, "--requests", "200", "--tasks", "100", "--events", "100")
+    """Django under a preloaded gunicorn without hooks, Celery, a pool, a script: nothing lost, nothing twice."""
+    done = _demo(tmp_path, *NUMBERS)
     assert done.returncode == 0, done.stdout
     # The master's own event and the pool's parent's are among them.
-    assert "accepted 402  arrived 402  lost 0  twice 0  resent 0" in done.stdout
+    assert "accepted 452  arrived 452  lost 0  twice 0  resent 0" in done.stdout
 
 
 def test_the_demo_fails_when_an_event_is_lost(tmp_path: Path) -> None:
@@ -44,12 +45,14 @@ def test_the_demo_fails_when_an_event_is_lost(tmp_path: Path) -> None:
         tmp_path,
         "--requests",
         "8",
-        "--tasks",
+        "--jobs",
         "8",
+        "--tasks",
+        "5",
         "--events",
         "7",
         path=f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
     )
     assert done.returncode == 1, done.stdout
-    assert "accepted 25 " in done.stdout
+    assert "accepted 30 " in done.stdout
     assert "lost 0" not in done.stdout
