@@ -183,8 +183,9 @@ def _follow_gevent() -> None:
 
     What urllib3 took from ssl would then recurse without end in its first HTTPS connection.
     """
-    if urllib3.util.ssl_.SSLContext.__module__ == "ssl":  # and not what pyOpenSSL put there
-        urllib3.util.ssl_.SSLContext = ssl.SSLContext  # type: ignore
+    taken: Any = urllib3.util.ssl_
+    if taken.SSLContext.__module__ == "ssl":  # and not what pyOpenSSL put there
+        taken.SSLContext = ssl.SSLContext
 
 
 def _new_session(settings: Settings, pause: Pause) -> requests.Session:
