@@ -1,65 +1,21 @@
-"""``python -m whisperr.sandbox``: run the sandbox and print its address."""
+"""``python -m whisperr.sandbox``: the same as ``whisperr sandbox``."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from pathlib import Path
-from typing import Sequence
+
+from whisperr.sandbox import command
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve until stopped. Exits with 2 for an unusable option, 1 if it cannot listen."""
-    options = _parser().parse_args(arguments)
-    try:
-        from whisperr.sandbox import _control, _serve
-    except ImportError as exc:
-        sys.exit(f"the sandbox needs the extra whisperr[sandbox]: {exc}")
-    if not _control.is_loopback(options.host):
-        _parser().error("--host: must be a loopback address")
-    host = "127.0.0.1" if options.host.lower() == "localhost" else options.host.strip("[]")
-    try:
-        listener = _serve.listen(host, options.port)
-    except (OSError, OverflowError) as exc:
-        sys.exit(f"cannot listen on {options.host}:{options.port}: {exc}")
-    url = _serve.url_of(listener)
-
-    def announce() -> None:
-        print(url, flush=True)
-        if options.ready_file is not None:
-            _write_whole(options.ready_file, url + "\n")
-
-    _serve.serve(listener, options.keep_alive, announce, options.exit_with_parent)
-
-
-def _parser() -> argparse.ArgumentParser:
+def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m whisperr.sandbox",
         description="The ingestion API on this machine: checks every rule, counts every event.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="loopback address (%(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="0: any free port (%(default)s)")
-    parser.add_argument("--ready-file", type=Path, help="written with the URL once it listens")
-    parser.add_argument(
-        "--keep-alive",
-        type=float,
-        default=75.0,
-        metavar="SECONDS",
-        help="idle time after which a connection is closed (%(default)s)",
-    )
-    parser.add_argument(
-        "--exit-with-parent", action="store_true", help="exit when standard input ends"
-    )
-    return parser
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that appears with all of its content at once."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    command.add_arguments(parser)
+    return command.run(parser.parse_args())
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

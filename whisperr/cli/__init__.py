@@ -1,0 +1,40 @@
+"""The command ``whisperr``, one module for each sub-command.
+
+Such a module has ``add_arguments(parser)`` and ``run(options) -> int``, the exit status: 0 for
+done, 1 for "no" or "failed", 2 for a mistake in the command line. Only the one that is asked
+for is imported: another may need an extra that is not installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Any, Sequence
+
+from whisperr._version import __version__
+
+# name: its module, what it does
+COMMANDS = {
+    "sandbox": ("whisperr.sandbox.command", "run the ingestion API on this machine"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command, and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="whisperr", description="Tools for whisperr.")
+    parser.add_argument("--version", action="version", version=f"whisperr {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, summary) in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, description=f"whisperr {name}: {summary}."
+        )
+        if name in given[:1]:
+            _module(name).add_arguments(command)
+    options = parser.parse_args(given)
+    return int(_module(options.command).run(options))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(COMMANDS[name][0])
