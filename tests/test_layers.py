@@ -18,9 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Inside one of these packages modules may import each other freely.
 PACKAGES = {
-    "whisperr.integrations": 8,
-    "whisperr.sandbox": 8,
-    "whisperr.cli": 9,
+    "whisperr.integrations": 12,
+    "whisperr.sandbox": 12,
+    "whisperr.cli": 13,
 }
 LAYERS = {
     **PACKAGES,
@@ -37,25 +37,31 @@ LAYERS = {
     "whisperr._ledger": 1,
     "whisperr._buffer": 2,
     "whisperr._report": 2,
-    "whisperr._handover": 3,
+    "whisperr._frames": 2,
     "whisperr._transport": 2,
-    "whisperr._sender": 3,
+    "whisperr._handover": 3,
+    "whisperr._segments": 3,
     "whisperr._exits": 3,
-    "whisperr._worker": 4,
-    "whisperr._engine": 5,
-    "whisperr._client": 6,
-    "whisperr": 7,
-    "whisperr.lifecycle": 7,
-    "whisperr.django": 9,
-    "whisperr.testing": 9,
-    "whisperr.__main__": 10,
+    "whisperr._chains": 4,
+    "whisperr._log": 5,
+    "whisperr._journal": 6,
+    "whisperr._sender": 7,
+    "whisperr._worker": 8,
+    "whisperr._engine": 9,
+    "whisperr._client": 10,
+    "whisperr": 11,
+    "whisperr.lifecycle": 11,
+    "whisperr.django": 13,
+    "whisperr.testing": 13,
+    "whisperr.__main__": 14,
 }
 
 # Who may import what; every other module may not.
 _THREADS = frozenset(
     name
     for name, layer in LAYERS.items()
-    if layer >= 8 or name in {"whisperr._buffer", "whisperr._exits", "whisperr._worker"}
+    if layer >= 12
+    or name in {"whisperr._buffer", "whisperr._exits", "whisperr._journal", "whisperr._worker"}
 )
 KEYS = {
     "requests": frozenset({"whisperr._transport"}),

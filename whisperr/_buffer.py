@@ -3,7 +3,8 @@
 Guarantees:
     put_*() never waits and may be called from any thread, a signal handler or ``__del__``.
     A record leaves only by settle(), by eviction of the oldest, or by abandon(), and each
-    is counted once, in exactly one of these.
+    is counted once, in exactly one of these. One that is on disk, too, is not lost by the
+    last two: it is spilled, and comes back by put().
 Assumes:
     deque's append, extendleft and popleft are each one indivisible step.
 Guarded by nothing: no step here needs two things to change at once.
@@ -21,19 +22,18 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import Any, Callable, TypeVar, Union
+from typing import Any, Callable, TypeVar
 
 from whisperr._totals import Total
-from whisperr._wire import Encoder, Event, Identity
+from whisperr._wire import Encoder, Event, Identity, Record
 
-Record = Union[Event, Identity]
 R = TypeVar("R", Event, Identity)
 
 
 class Buffer:
     """Events and identities that wait, and those in the sender's hands."""
 
-    def __init__(self, encoder: Encoder, max_records: int, max_bytes: int) -> None:
+    def __init__(self, encoder: Encoder, max_records: int, max_bytes: int, spilled: Total) -> None:
         self.events: deque[Event] = deque()
         self.identities: deque[Identity] = deque()
         self._in_flight: deque[Record] = deque()
@@ -44,6 +44,7 @@ class Buffer:
         self._max_bytes = max_bytes
         self._bytes = Total()  # of what waits; what is in flight is the sender's
         self._evicted = Total()
+        self._spilled = spilled
         self._reported = 0
         self._evicting = threading.Lock()
         self._moves = 0  # odd while the sender has a record in its hands, in no deque
@@ -78,9 +79,11 @@ class Buffer:
         """Records dropped by the limits so far."""
         return self._evicted.read()
 
-    def abandon(self) -> int:
-        """Give up everything, what is in flight too, and return how many records that were."""
-        return len(_popped(self._in_flight)) + len(self.take_all())
+    def abandon(self) -> tuple[int, int]:
+        """Give up everything, what is in flight too; how many are lost, and how many on disk."""
+        records = [*_popped(self._in_flight), *self.take_all()]
+        spilled = sum(map(self._is_spilled, records))
+        return len(records) - spilled, spilled
 
     def take_all(self) -> list[Record]:
         """Remove all that waits, identities first: for another buffer, or for none."""
@@ -89,10 +92,11 @@ class Buffer:
         return records
 
     def put(self, record: Record) -> int:
-        """Queue a record of either kind."""
+        """Queue a record of either kind and any origin."""
         if isinstance(record, Identity):
             return self.put_identity(record)
-        return self.put_event(record)
+        self.events.append(record)
+        return self._added(self._size(record))
 
     def _added(self, size: int) -> int:
         total = self._bytes.add(size)
@@ -122,8 +126,20 @@ class Buffer:
         except IndexError:  # the sender leased the last one in this moment
             return False
         self._bytes.add(-self._bytes_of(record))
-        self._evicted.add(1)
+        if not self._is_spilled(record):
+            self._evicted.add(1)
         return True
+
+    def _is_spilled(self, record: Record) -> bool:
+        """With the record in nobody's hands but ours: True when it is on disk, and counted there."""
+        origin = record[-1]
+        if origin is None:
+            return False
+        self._spilled.add(1)
+        if origin.spill(record[0]):
+            return True
+        self._spilled.add(-1)
+        return False
 
     def _events_are_older(self) -> bool:
         try:

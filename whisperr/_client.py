@@ -6,6 +6,7 @@ where a fork runs none (uWSGI), by the pid check that every public method begins
 
 from __future__ import annotations
 
+import os
 import time
 from datetime import datetime
 from os import getpid
@@ -52,6 +53,10 @@ class Whisperr:
         max_event_bytes: A larger event is refused, alone. At least 1024, as the next two.
         max_batch_bytes: The size of a request's body, unless one event alone is larger.
         max_queue_bytes: Of what waits in memory; beyond it the oldest are dropped.
+        journal_dir: A folder of yours for the journal: with it, what ``track()`` has returned
+            from survives even SIGKILL, and the limits of the queue lose nothing. None: memory only.
+        max_journal_bytes: Of the journal, for each destination and folder, at least 1 MiB;
+            beyond it the oldest are dropped.
 
     Raises:
         ValueError: An option is unusable; the text names it and the legal range.
@@ -76,6 +81,8 @@ class Whisperr:
         max_event_bytes: int = Settings.max_event_bytes,
         max_batch_bytes: int = Settings.max_batch_bytes,
         max_queue_bytes: int = Settings.max_queue_bytes,
+        journal_dir: str | os.PathLike[str] | None = Settings.journal_dir,
+        max_journal_bytes: int = Settings.max_journal_bytes,
     ) -> None:
         given = locals()
         settings = make_settings(api_key, {name: given[name] for name in option_names()})
@@ -89,7 +96,10 @@ class Whisperr:
             log_to_stderr()
         if settings.disabled:
             return
-        import whisperr._transport  # noqa: F401  (requests: now, and not while sending)
+        import whisperr._transport  # requests: now, and not while sending
+
+        if settings.journal_dir is not None:
+            import whisperr._journal  # noqa: F401
 
         self._engine = Engine(settings, self._encoder)
         _atfork.join(self)
@@ -246,7 +256,7 @@ class Whisperr:
         """The ledger of this process: ``accepted + adopted = delivered + dropped + pending + spilled``.
 
         ``dropped`` is a dict of counts by reason (``refused``, ``closed``, ``overflow``,
-        ``rejected``, ``undelivered``). Besides: ``requests``, ``retries`` (among them),
+        ``rejected``, ``undelivered``, ``journal``). Besides: ``requests``, ``retries`` (among them),
         ``splits``, ``bytes`` (of request bodies) and ``last_error`` (a sentence or None).
         A child starts from zero; so does what a disabled client says. Taken while other
         threads work, the figures may be apart by the records that are just moving.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whisperr import _exits
 from whisperr._buffer import Buffer
@@ -28,8 +28,11 @@ from whisperr._json import Unencodable
 from whisperr._ledger import Ledger, Reason
 from whisperr._report import Reporter, Superseded
 from whisperr._settings import Settings
-from whisperr._wire import Encoder, Ignored, Refused, renumbered
+from whisperr._wire import Encoder, Ignored, Record, Refused, renumbered
 from whisperr._worker import Worker
+
+if TYPE_CHECKING:
+    from whisperr._journal import Journal
 
 _PREFIX_BYTES = 10  # random, in front of six bytes of number: an id of 32 hex digits
 
@@ -50,7 +53,10 @@ class Engine:
         self._told_closed = False
         self._ledger = Ledger()
         self._take_number = self._ledger.numbers.take
-        self._buffer = Buffer(encoder, settings.max_queue_size, settings.max_queue_bytes)
+        self._buffer = Buffer(
+            encoder, settings.max_queue_size, settings.max_queue_bytes, self._ledger.spilled
+        )
+        self._is_durable = settings.journal_dir is not None
         self._reporter = Reporter(settings.on_error, self.pid)
         self._parts: dict[str, Worker] = {}  # the worker, once there is one
         self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
@@ -61,6 +67,9 @@ class Engine:
         pid = os.getpid()
         if pid == self.pid:
             return self
+        worker = self._parts.get("worker")
+        if worker is not None:
+            worker.disown()
         heir = Engine(self._settings, self._encoder, self.closed)
         heir._handover = dict(self._handover)
         return self._heirs.setdefault(pid, heir)
@@ -88,6 +97,10 @@ class Engine:
             self.refuse(error)
             return
         buffer = self._buffer
+        if self._is_durable:
+            journal = self._journal()
+            if journal is not None:
+                event = journal.keep_event(event)
         if buffer.put_event(event) >= buffer.wake_at:
             self._wake()
         if self._ending:
@@ -103,6 +116,9 @@ class Engine:
         except Exception as error:
             self.refuse(error)
             return
+        journal = self._journal()
+        if journal is not None:
+            identity = journal.keep_identity(identity)
         if self._buffer.put_identity(identity) >= self._buffer.wake_at:
             self._wake()
         if self._ending:
@@ -166,7 +182,8 @@ class Engine:
 
     def flush(self, deadline: float) -> bool:
         """See Whisperr.flush; ``deadline`` in monotonic seconds."""
-        if not self._parts and not self._handover and self._buffer.pending() == 0:
+        nothing_yet = not (self._parts or self._handover or self._is_durable)
+        if nothing_yet and self._buffer.pending() == 0:
             return True
         worker = self._worker()
         return worker is not None and worker.flush(deadline)
@@ -206,7 +223,7 @@ class Engine:
             "delivered": ledger.delivered.read(),
             "dropped": ledger.drops(self._buffer.evicted()),
             "pending": self._buffer.pending(),
-            "spilled": 0,
+            "spilled": ledger.spilled.read(),
             "requests": transport.requests if transport else 0,
             "retries": transport.retries if transport else 0,
             "splits": ledger.splits,
@@ -226,6 +243,17 @@ class Engine:
             self._adopt()
         return worker
 
+    def _journal(self) -> Journal | None:
+        """None: memory only, by the options or because this process can't send."""
+        if not self._is_durable:
+            return None
+        worker = self._parts.get("worker") or self._worker()
+        return None if worker is None else worker.journal
+
+    def _kept(self, record: Record) -> Record:
+        journal = self._journal()
+        return record if journal is None else journal.keep(record)
+
     def _hold(self) -> None:
         """Keep what is queued for whichever child comes first, or for this process later."""
         if not self._handover:
@@ -244,10 +272,10 @@ class Engine:
             if handover.buffer is not self._buffer:
                 if mine:
                     self._ledger.adopted.add(1)
-                    self._buffer.put(renumbered(record, numbers.take()))
+                    self._buffer.put(self._kept(renumbered(record, numbers.take())))
                     numbers.skip()  # accepted by another
             elif mine or record[0] >= handover.end:  # without a master: it became a worker itself
-                self._buffer.put(record)
+                self._buffer.put(self._kept(record))
             else:
                 numbers.skip()  # another worker's now
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 AUTH = "auth"
 DROPPED = "dropped"
+JOURNAL = "journal"
 RETRY_EXHAUSTED = "retry_exhausted"
 
 
@@ -15,8 +16,9 @@ class WhisperrError:
 
     Attributes:
         type: ``"auth"`` (the key was rejected; everything is kept), ``"dropped"``
-            (``count`` records are lost for good) or ``"retry_exhausted"`` (one pass
-            gave up; everything is kept for the next). More types may follow.
+            (``count`` records are lost for good), ``"retry_exhausted"`` (one pass
+            gave up; everything is kept for the next) or ``"journal"`` (it can't be written, or
+            is damaged; what is tracked meanwhile is in memory alone). More types may follow.
         message: One English sentence without keys or personal data.
         status: The HTTP status, where one was received.
         count: How many events and identities are concerned.

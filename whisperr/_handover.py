@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import sys
 
-from whisperr._buffer import Buffer, Record
+from whisperr._buffer import Buffer
+from whisperr._wire import Record
 
 _TOKEN = b"!"
 

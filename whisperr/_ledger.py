@@ -19,6 +19,7 @@ class Reason(enum.Enum):
     OVERFLOW = "overflow"  # the queue was full, and this was the oldest
     REJECTED = "rejected"  # the server would not have it
     UNDELIVERED = "undelivered"  # still there at the deadline of an exit or a shutdown
+    JOURNAL = "journal"  # on disk alone, and there deleted: too large, or damaged
 
 
 class Ledger:
@@ -28,6 +29,7 @@ class Ledger:
         self.numbers = Sequence()  # one for each accepted call
         self.adopted = Total()  # taken over from another process
         self.delivered = Total()
+        self.spilled = Total()  # on disk, and not in memory
         self.dropped: dict[Reason, Total] = {
             reason: Total() for reason in Reason if reason is not Reason.OVERFLOW
         }

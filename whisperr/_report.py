@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Callable
 
-from whisperr._errors import DROPPED, WhisperrError
+from whisperr._errors import DROPPED, JOURNAL, WhisperrError
 from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
@@ -49,6 +49,10 @@ class Reporter:
         level = logging.DEBUG if self._stopped == error.type else logging.WARNING
         self._stopped = error.type
         self._tell(level, error)
+
+    def troubled(self, message: str, detail: str | None) -> None:
+        """The journal does not do what it is there for. A WARNING; nothing is lost yet."""
+        self._tell(logging.WARNING, WhisperrError(JOURNAL, message, None, 0, detail))
 
     def delivered(self) -> None:
         self._stopped = None

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Sequence
 
-from whisperr._buffer import Buffer, Record
+from whisperr._buffer import Buffer
 from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
 from whisperr._ledger import Ledger, Reason
 from whisperr._outcome import Outcome, Reply
 from whisperr._report import Reporter, logger
 from whisperr._settings import Settings
-from whisperr._wire import EVENTS_PATH, IDENTIFY_PATH, Encoder, Identity, generated_id
+from whisperr._wire import EVENTS_PATH, IDENTIFY_PATH, Encoder, Identity, Record, generated_id
 
-if TYPE_CHECKING:  # it brings requests, which an import of whisperr does not pay for
+if TYPE_CHECKING:  # what they bring an import of whisperr does not pay for
+    from whisperr._journal import Journal
     from whisperr._transport import Transport
 
 MAX_EXTRA_REQUESTS = 64  # a lease may cost by splitting
@@ -37,7 +38,10 @@ class Sender:
         ledger: Ledger,
         reporter: Reporter,
         id_prefix: bytes,
+        journal: Journal | None,
     ) -> None:
+        self._journal = journal
+        self._max_waiting = settings.max_queue_size
         self._max_count = settings.max_batch_size
         self._max_bytes = settings.max_batch_bytes
         self._encoder = encoder
@@ -49,17 +53,41 @@ class Sender:
 
     def run(self) -> bool:
         """One pass. True when everything that waited at its begin was settled."""
+        if self._journal is not None:
+            self._journal.look_after()
         try:
-            self.report_evictions()
-            return self._send_identities() and self._send_events()
+            self._report_news()
+            settled = self._send_waiting()
+            while settled and self._refill():
+                settled = self._send_waiting()
+            return settled
         finally:
             self._buffer.restore()
-            self.report_evictions()
+            self._report_news()
 
-    def report_evictions(self) -> None:
+    def _report_news(self) -> None:
+        """What happened to records outside of a pass."""
         count = self._buffer.newly_evicted()
         if count:
             self._lost(count, f"queue full: dropped {_records(count)}, the oldest", None)
+        for lost, message, detail in self._journal.news() if self._journal is not None else ():
+            if lost:
+                self._lost(lost, message, None)
+            else:
+                self._ledger.last_error = message
+                self._reporter.troubled(message, detail)
+
+    def _refill(self) -> bool:
+        """Put some of the journal's backlog into the queue. False: there is none."""
+        if self._journal is None:
+            return False
+        records = self._journal.refill(self._max_waiting - self._buffer.waiting())
+        for record in records:
+            self._buffer.put(record)
+        return bool(records)
+
+    def _send_waiting(self) -> bool:
+        return self._send_identities() and self._send_events()
 
     def _send_identities(self) -> bool:
         for _ in range(len(self._buffer.identities)):
@@ -100,7 +128,7 @@ class Sender:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
             elif reply.outcome in (Outcome.REFUSE, Outcome.DROP):
-                rejected += self._buffer.settle(len(part))
+                rejected += self._settle(part)
                 reasons.append(reply)
             else:
                 break
@@ -115,8 +143,10 @@ class Sender:
 
     def _post(self, part: Sequence[Record]) -> Reply:
         if isinstance(part[0], Identity):
-            key = generated_id(self._id_prefix, part[0].number).decode()
-            return self._transport.send(IDENTIFY_PATH, part[0].body, {"Idempotency-Key": key})
+            number, body, origin = part[0]
+            prefix = self._id_prefix if origin is None else origin.prefix
+            key = generated_id(prefix, number).decode()
+            return self._transport.send(IDENTIFY_PATH, body, {"Idempotency-Key": key})
         events = [record for record in part if not isinstance(record, Identity)]
         body = self._encoder.batch(events, self._id_prefix)
         reply = self._transport.send(EVENTS_PATH, body)
@@ -124,8 +154,15 @@ class Sender:
         return reply
 
     def _delivered(self, part: Sequence[Record]) -> None:
-        self._ledger.delivered.add(self._buffer.settle(len(part)))
+        self._ledger.delivered.add(self._settle(part))
         self._reporter.delivered()
+
+    def _settle(self, part: Sequence[Record]) -> int:
+        """How many of them had not been given up before."""
+        count = self._buffer.settle(len(part))
+        if self._journal is not None:
+            self._journal.settle(part)
+        return count
 
     # --- reports, each after the records are where they belong
 

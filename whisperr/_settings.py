@@ -6,6 +6,8 @@ All times are in seconds, all sizes in bytes.
 from __future__ import annotations
 
 import base64
+import importlib.util
+import os
 import re
 from dataclasses import dataclass, fields
 from typing import Any, Callable, cast
@@ -24,6 +26,7 @@ _LONGEST_WAIT = (
     4_000_000.0  # seconds, some 46 days: more overflows a lock's time-out on some systems
 )
 _LARGEST = 2**40
+_HAS_LOCKS = importlib.util.find_spec("fcntl") is not None
 # A legal header value that no proxy trims: visible ASCII, blanks only inside.
 _LEGAL_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
@@ -76,6 +79,8 @@ class Settings:
     max_event_bytes: int = 256 * 1024
     max_batch_bytes: int = 1024 * 1024
     max_queue_bytes: int = 64 * 1024 * 1024
+    journal_dir: str | None = None
+    max_journal_bytes: int = 64 * 1024 * 1024
 
 
 def make_settings(api_key: str | None, options: dict[str, Any]) -> Settings:
@@ -164,6 +169,20 @@ def _version(name: str, value: Any) -> str | None:
     return value.strip() or None
 
 
+def _folder(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = b""
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"{name} must be a path (a string, a Path) or None; it is {_kind(value)}")
+    if not _HAS_LOCKS:
+        raise ValueError(f"{name} needs an operating system with fcntl; this one has none")
+    return os.path.abspath(path)  # a daemon changes its working folder
+
+
 def _url(name: str, value: Any) -> str:
     rule = f"{name} must be an http:// or https:// URL with a host and no credentials, query or fragment"
     if not isinstance(value, str):
@@ -212,4 +231,6 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_event_bytes": _whole(1024),
     "max_batch_bytes": _whole(1024),
     "max_queue_bytes": _whole(1024),
+    "journal_dir": _folder,
+    "max_journal_bytes": _whole(1024 * 1024),
 }

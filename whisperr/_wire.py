@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from time import time_ns
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Protocol, Tuple, Union
 
 from whisperr._json import MAX_DEPTH, encode, key_text, members
 from whisperr._version import SDK_NAME, __version__
@@ -23,10 +23,12 @@ IDENTIFY_PATH = "/v1/identify"
 
 CHANNELS = ("email", "sms", "push")
 
-# (number, nanoseconds since the epoch, the encoded call without its last brace, and what only few
-# calls have: the members of a context of their own, a message id of their own). A plain tuple: it
-# is made in every track(), and a named one costs three times as much.
-Event = Tuple[int, int, bytes, Optional[Tuple[Optional[bytes], Optional[bytes]]]]
+# What only few calls have: the members of a context of their own, a message id of their own.
+Extra = Tuple[Optional[bytes], Optional[bytes]]
+# (number, nanoseconds since the epoch, the encoded call without its last brace, extra, where on
+# disk it is kept). A plain tuple: it is made in every track(), and a named one costs three times
+# as much.
+Event = Tuple[int, int, bytes, Optional[Extra], Optional["Origin"]]
 _SNAKE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MAX_CACHED = 1000  # event types: an application has dozens; a mistake may have millions
 _MAX_CHANNELS = 1000  # of one identity
@@ -44,11 +46,25 @@ _EVENT_FRAME = (
 )
 
 
+class Origin(Protocol):
+    """Where on disk a record is kept, and what made it: perhaps a process that is dead."""
+
+    prefix: bytes  # what makes the ids of that process unique
+    environment: bytes  # the members that it would have put into a context, encoded
+
+    def spill(self, number: int) -> bool:
+        """From now on the record is on disk alone. False: it is not there, and so it is lost."""
+
+
 class Identity(NamedTuple):
     """One identify() call: its number and the whole body of its request."""
 
     number: int
     body: bytes
+    origin: Origin | None = None
+
+
+Record = Union[Event, Identity]
 
 
 class Refused(ValueError):
@@ -70,9 +86,10 @@ class Encoder:
         self._environment = {"sdk_name": SDK_NAME, "sdk_version": __version__}
         if app_version:
             self._environment["app_version"] = app_version
-        self._environment_bytes = encode(self._environment)[1:-1]
+        #: the members that the SDK puts into a context, encoded
+        self.environment_bytes = encode(self._environment)[1:-1]
         #: bytes of an event on the wire beside its call, when it brings no context of its own
-        self.overhead = _EVENT_FRAME + len(self._environment_bytes)
+        self.overhead = _EVENT_FRAME + len(self.environment_bytes)
         self._limit = max_event_bytes
         self._plain_limit = max_event_bytes - self.overhead
         self._types: dict[Any, str] = {}  # as given -> stripped; only legal ones
@@ -105,9 +122,9 @@ class Encoder:
             _CALL_DEPTH,
         )[:-1]  # also a copy: what orjson returns holds a scratch buffer of a kilobyte and more
         when = time_ns() if occurred_at is None else _nanoseconds(occurred_at)
-        event: Event = (number, when, call, None)
+        event: Event = (number, when, call, None, None)
         if context or message_id is not None:
-            event = (number, when, call, (self._members(context), _message_id(message_id)))
+            event = (number, when, call, (self._members(context), _message_id(message_id)), None)
         elif len(call) <= self._plain_limit:
             return event
         if self.size(event) > self._limit:
@@ -161,16 +178,24 @@ class Encoder:
         size = len(event[2]) + self.overhead
         if event[3] is not None:
             size += sum(len(part) for part in event[3] if part)
+        if event[4] is not None:
+            size += len(event[4].environment) - len(self.environment_bytes)
         return size
 
     def batch(self, events: list[Event], prefix: bytes) -> bytes:
         """The body of one request. ``prefix``: what makes the ids of this process unique."""
         parts: list[bytes] = []
-        environment = self._environment_bytes
-        second = millisecond = None
+        ours = prefix, self.environment_bytes
+        environment = self.environment_bytes
+        second = millisecond = source = None
         text = opening = frame = b""
-        for number, when, call, extra in events:
+        for number, when, call, extra, origin in events:
             now = when // _MILLISECOND
+            if origin is not source:
+                source, millisecond = origin, None
+                prefix, environment = (
+                    (origin.prefix, origin.environment) if origin is not None else ours
+                )
             if now != millisecond:  # what the events of one millisecond share
                 millisecond = now
                 if now // 1000 != second:
@@ -199,7 +224,7 @@ def _compact(encoded: bytes) -> bytes:
     return b"%b" % encoded
 
 
-def renumbered(record: Event | Identity, number: int) -> Event | Identity:
+def renumbered(record: Record, number: int) -> Record:
     """The same record under a number of the process that took it over."""
     if isinstance(record, Identity):
         return record._replace(number=number)

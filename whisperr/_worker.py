@@ -26,7 +26,7 @@ import os
 import threading
 import time
 from collections import deque
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 from whisperr import _exits
 from whisperr._buffer import Buffer
@@ -35,6 +35,9 @@ from whisperr._report import Reporter, Superseded, logger
 from whisperr._sender import Sender
 from whisperr._settings import Settings
 from whisperr._wire import Encoder
+
+if TYPE_CHECKING:
+    from whisperr._journal import Journal
 
 NEVER = 2**63  # records; no queue is so long
 REPORT_TIME = 0.25  # seconds of a deadline for saying what was lost, a tenth of it at most
@@ -75,6 +78,11 @@ class Worker:
         # The constructor of the client has imported it; an import of whisperr does not pay for it.
         from whisperr._transport import Transport
 
+        self.journal: Journal | None = None
+        if settings.journal_dir is not None:
+            from whisperr._journal import Journal
+
+            self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger)
         self._pid = pid
         self._flush_at = settings.flush_at
         self._interval = settings.flush_interval
@@ -84,7 +92,7 @@ class Worker:
         self._on_end = on_end
         self.transport = Transport(settings, self._pause, lambda: self._last_moment)
         self._sender = Sender(
-            settings, encoder, buffer, self.transport, ledger, reporter, id_prefix
+            settings, encoder, buffer, self.transport, ledger, reporter, id_prefix, self.journal
         )
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -138,7 +146,7 @@ class Worker:
             return False
         if self._is_inherited():
             return False
-        if self._buffer.is_empty():
+        if self._has_nothing():
             return True
         if not self.start():
             return self._pass_here(deadline)
@@ -151,7 +159,7 @@ class Worker:
 
     def request_pass(self) -> None:
         """Have a pass begin soon, without waiting for it."""
-        if not self._buffer.is_empty() and self.start():
+        if not self._has_nothing() and self.start():
             self._asked.append(Barrier())
             self.wake()
 
@@ -177,7 +185,10 @@ class Worker:
             settled = self.flush(deadline)
         if self._closing and not self._is_running():
             self.ended = True
-        return self._abandon() and settled
+        settled = self._abandon() and settled
+        if self.ended and self.journal is not None:
+            self.journal.release()
+        return settled
 
     def retire(self) -> None:
         """The client is gone: end when everything is delivered."""
@@ -193,6 +204,20 @@ class Worker:
         if self.ended:
             self._abandon()
 
+    def disown(self) -> None:
+        """In a child: let go of the parent's journal."""
+        if self.journal is not None:
+            self.journal.disown()
+
+    def _has_nothing(self) -> bool:
+        """Nothing to deliver, and nothing to tidy up."""
+        if not self._buffer.is_empty():
+            return False
+        journal = self.journal
+        if journal is None or self.ended:
+            return True
+        return not journal.is_due() and (self._deadline is None or journal.is_clean())
+
     def _is_inherited(self) -> bool:
         """A signal handler forked inside a call, and in the child the call goes on, to here.
 
@@ -204,13 +229,15 @@ class Worker:
         return self._thread is not None and self._thread.is_alive()
 
     def _abandon(self) -> bool:
-        count = self._buffer.abandon()
+        count, spilled = self._buffer.abandon()
+        if spilled:
+            logger.info("%d records stay in the journal, for the next process", spilled)
         if count:
             self._ledger.dropped[Reason.UNDELIVERED].add(count)
             message = f"lost {count} record{'' if count == 1 else 's'}: no time was left to deliver"
             self._ledger.last_error = message
             self._reporter.lost(count, message)
-        return count == 0
+        return count + spilled == 0
 
     def _pass_here(self, deadline: float) -> bool:
         """A pass in the calling thread, where there can be no other."""
@@ -234,6 +261,8 @@ class Worker:
         settled = False
         try:
             settled = self._sender.run()
+            if self.journal is not None and settled and self._deadline is not None:
+                self.journal.retire()
         finally:
             self._passing_in = None
             for barrier in asked:
@@ -287,6 +316,8 @@ class Worker:
         try:
             self._ended_well = self._abandon() and settled
         finally:  # whatever a callback raises
+            if self.journal is not None:
+                self.journal.release()
             self._answer()
             self.transport.close()
             self._on_end()
@@ -301,6 +332,8 @@ class Worker:
         due: float | None = None  # nothing waits: no time-out
         while not (self._asked or self._closing):
             count = self._buffer.waiting()
+            if self.journal is not None and settled and self.journal.is_due():
+                return
             if count == 0:
                 if self._retiring:
                     return
@@ -313,8 +346,11 @@ class Worker:
                 wake_at = self._flush_at
             if count and due is None:
                 due = time.monotonic() + self._interval
-            left = -1.0 if due is None else due - time.monotonic()
-            if due is not None and left <= 0:
+            until = due
+            if self.journal is not None and settled:
+                until = min(due or self.journal.adopt_at, self.journal.adopt_at)
+            left = -1.0 if until is None else max(0.0, until - time.monotonic())
+            if left == 0:
                 return
             self._buffer.wake_at = wake_at
             if self._buffer.waiting() < wake_at and not self._asked and not self._closing:

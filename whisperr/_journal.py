@@ -1,0 +1,289 @@
+"""Crash durability: what track() has returned from survives SIGKILL.
+
+Each client of each process writes a log of its own and delivers from memory; the disk is read
+again only for what memory had no room for (spilled), and for what dead processes left behind
+(adopted). Both are the backlog of a segment, and both come back through refill().
+
+Guarantees:
+    keep_*() returns when the record is in a file; where there is none to be had, the record is
+    in memory alone, which is reported once, and the disk is tried again at every pass.
+    What is adopted is delivered with its own ids, its own times and its own environment.
+Guarded by nothing: keep_*() may come from any thread and any handler. All else belongs to the
+    sender's pass, save for _trim(), whose lock is tried and never waited for: whoever holds
+    it goes on until the limit holds.
+Fork: the child closes its copies (disown) and has a journal of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from bisect import bisect_right
+from collections import deque
+from itertools import groupby
+from operator import itemgetter
+from typing import Callable, NamedTuple, Sequence
+
+from whisperr import _chains, _frames
+from whisperr._chains import Chain
+from whisperr._ledger import Ledger, Reason
+from whisperr._log import Log
+from whisperr._segments import Found, Segment
+from whisperr._settings import Settings
+from whisperr._wire import Event, Identity, Record
+
+ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
+_MAX_ADOPTED = 16  # chains at once: each costs a descriptor
+_MAX_REFILL = 2000  # records at once
+
+_origin_of = itemgetter(-1)
+
+
+class News(NamedTuple):
+    """What the application should hear of. ``lost``: records, 0 if none is."""
+
+    lost: int
+    message: str
+    detail: str | None = None
+
+
+class Journal:
+    """What one client of this process has on disk."""
+
+    def __init__(
+        self, settings: Settings, environment: bytes, prefix: bytes, ledger: Ledger
+    ) -> None:
+        assert settings.journal_dir is not None
+        self.adopt_at = 0.0  # monotonic; at once
+        self._folder = settings.journal_dir
+        self._where = _chains.destination(settings.base_url, settings.key.reveal())
+        self._environment = environment
+        self._prefix = prefix
+        self._ledger = ledger
+        self._max_bytes = settings.max_journal_bytes
+        self._news: deque[News] = deque()
+        self._is_off = False  # and that was reported
+        self._adopted: list[Log] = []
+        self._more_dead = False  # than there was room for
+        self._told: set[str] = set()  # names of files that were reported once
+        self._trimming = threading.Lock()
+        self._log = self._new_log(self._new_chain)
+
+    def _new_log(self, new_chain: Callable[[], Chain]) -> Log:
+        return Log(
+            new_chain,
+            self._where,
+            self._environment,
+            self._max_bytes // 8,
+            self._failed,
+            self._trim,
+        )
+
+    # --- any thread
+
+    def keep_event(self, event: Event) -> Event:
+        """The same record, on disk if that is possible."""
+        log = self._log
+        if log.current is None:
+            return event
+        segment = log.append(_frames.encode_event(event))
+        return event if segment is None else (event[0], event[1], event[2], event[3], segment)
+
+    def keep_identity(self, identity: Identity) -> Identity:
+        """The same record, on disk if that is possible."""
+        if self._log.current is None:
+            return identity
+        segment = self._log.append(_frames.encode_identity(identity))
+        return identity if segment is None else identity._replace(origin=segment)
+
+    def keep(self, record: Record) -> Record:
+        return (
+            self.keep_identity(record) if isinstance(record, Identity) else self.keep_event(record)
+        )
+
+    def _new_chain(self) -> Chain:
+        return Chain.create(self._open_folder(), self._prefix)
+
+    def _open_folder(self) -> str:
+        return _chains.open_folder(self._folder, self._where)
+
+    def _failed(self, error: OSError) -> None:
+        if not self._is_off:
+            self._is_off = True
+            why = os.strerror(error.errno) if error.errno else type(error).__name__
+            message = f"the journal can't be used ({why}): memory only until it works again"
+            self._news.append(News(0, message, f"{self._folder}: {error.strerror}"))
+
+    def _trim(self) -> None:
+        """After a rotation: drop the oldest segments that are held here until the limit holds."""
+        if not self._trimming.acquire(False):
+            return
+        try:
+            folder = self._open_folder()
+            while _chains.used_bytes(folder) > self._max_bytes:
+                lost = self._drop_oldest()
+                if lost is None:
+                    return
+                self._lost(lost, "the journal is full (max_journal_bytes): dropped the oldest")
+        except OSError as error:
+            self._failed(error)
+        finally:
+            self._trimming.release()
+
+    def _drop_oldest(self) -> int | None:
+        for log in [*self._adopted, self._log]:
+            lost = log.drop_oldest()
+            if lost is not None:
+                return lost
+        return None
+
+    def _lost(self, count: int, message: str) -> None:
+        if count:
+            self._ledger.spilled.add(-count)
+            self._ledger.dropped[Reason.JOURNAL].add(count)
+            self._news.append(News(count, f"{message}, {count} record{'s' * (count > 1)}"))
+
+    # --- the sender's pass
+
+    def news(self) -> list[News]:
+        """What has happened since this was last asked."""
+        return [self._news.popleft() for _ in range(len(self._news))]
+
+    def backlog(self) -> bool:
+        """Something is on disk that is not in memory."""
+        return any(segment.backlog() for log in [self._log, *self._adopted] for segment in log)
+
+    def is_due(self) -> bool:
+        """A pass would find something: a backlog, or the time to look for one."""
+        return time.monotonic() >= self.adopt_at or self.backlog()
+
+    def look_after(self) -> None:
+        """At the begin of each pass: is the folder there, does it work again, who has died?"""
+        if self._log.is_lost():
+            self._failed(FileNotFoundError("the segment was deleted"))
+            self._lost(self._log.forsake(), "the journal's files were deleted")
+        if self._log.reopen() and self._is_off:
+            self._is_off = False
+        if time.monotonic() >= self.adopt_at:
+            self.adopt_at = time.monotonic() + ADOPT_INTERVAL
+            self._adopt()
+
+    def settle(self, records: Sequence[Record]) -> None:
+        """They were delivered, or dropped for good."""
+        by_segment: dict[int, tuple[Segment, list[Record]]] = {}
+        for origin, run in groupby(records, key=_origin_of):
+            if isinstance(origin, Segment):
+                by_segment.setdefault(id(origin), (origin, []))[1].extend(run)
+        for segment, settled in by_segment.values():
+            log = self._log_of(segment)
+            if log is not None:
+                size = sum(map(_frames.size_of, settled))
+                log.settle(segment, [record[0] for record in settled], size)
+        for log in [log for log in self._adopted if log.retire_if_done()]:
+            self._adopted.remove(log)
+
+    def refill(self, room: int) -> list[Record]:
+        """Some of what is on disk alone, the dead processes' first; no more than there is room for."""
+        if self._more_dead and not self._adopted:
+            self._adopt()
+        for log in [*self._adopted, self._log]:
+            for segment in log:
+                while segment.backlog():
+                    records, unreadable = segment.load(max(1, min(room, _MAX_REFILL)))
+                    self._ledger.spilled.add(-len(records))
+                    self._lost(unreadable, "the journal could not be read")
+                    if records:
+                        return records
+        return []
+
+    def retire(self) -> None:
+        """At an exit, with everything delivered: leave no file behind."""
+        self._log.retire()
+
+    def release(self) -> None:
+        """Leave what is not delivered to the next process."""
+        for log in [*self._adopted, self._log]:
+            if not log.retire():
+                log.release()
+
+    def is_clean(self) -> bool:
+        """No file of this process is left."""
+        return all(not segment.path for segment in self._log)
+
+    def _log_of(self, segment: Segment) -> Log | None:
+        return next((log for log in [self._log, *self._adopted] if log.has(segment)), None)
+
+    def _adopt(self) -> None:
+        """Claim chains of dead processes, as many as there is room for."""
+        self._more_dead = False
+        try:
+            folder = self._open_folder()
+            names = sorted({name for name, _ in _chains.files(folder)})
+        except OSError as error:
+            self._failed(error)
+            return
+        start = os.getpid() % len(names) if names else 0  # not all processes at the same one
+        for name in names[start:] + names[:start]:
+            if len(self._adopted) >= _MAX_ADOPTED:
+                self._more_dead = True
+                return
+            try:
+                chain = Chain.claim(folder, name)
+            except OSError as error:
+                self._tell(name, f"a journal can't be adopted ({type(error).__name__})")
+                continue
+            if chain is not None:
+                self._take_over(chain)
+
+    def _take_over(self, chain: Chain) -> None:
+        name, found = chain.name, []
+        for path in chain.segments():
+            try:
+                found.append(Found(path, chain.prefix, self._environment, self._where))
+            except OSError as error:
+                self._tell(path, f"a segment can't be read ({type(error).__name__})")
+        if any(item.fault == _frames.NEWER for item in found):
+            chain.release(remove=False)
+            self._tell(name, "a journal was written by a newer version, and is left to it")
+            return
+        done = _Settled([numbers for item in found for numbers in item.settled])
+        count = sum(item.open(done.contains) for item in found)
+        for item in found:
+            if item.segment.is_damaged:
+                self._tell(item.segment.path, f"{item.damaged} bytes of a journal are damaged")
+        self._ledger.adopted.add(count)
+        self._ledger.spilled.add(count)
+        log = self._new_log(lambda: chain)
+        log.inherit(chain, [item.segment for item in found])
+        if not log.retire_if_done():
+            self._adopted.append(log)
+
+    def _tell(self, name: str, message: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            self._news.append(News(0, message, name))
+
+    # --- a child
+
+    def disown(self) -> None:
+        for log in [self._log, *self._adopted]:
+            log.disown()
+
+
+class _Settled:
+    """A set of numbers, kept as ranges."""
+
+    def __init__(self, ranges: list[range]) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        for numbers in sorted(ranges, key=lambda numbers: numbers.start):
+            if self._stops and numbers.start <= self._stops[-1]:
+                self._stops[-1] = max(self._stops[-1], numbers.stop)
+            else:
+                self._starts.append(numbers.start)
+                self._stops.append(numbers.stop)
+
+    def contains(self, number: int) -> bool:
+        at = bisect_right(self._starts, number) - 1
+        return at >= 0 and number < self._stops[at]

@@ -1,0 +1,228 @@
+"""An append-only log over the segments of one owner: append, rotate, settle, delete.
+
+The segments are a linked list, oldest first. A record is settled by a later frame that names
+its number; segments are deleted oldest first, so that such a frame outlives what it settles.
+
+Guarantees:
+    append() returns when the frame is in a file, or None when there is no file to be had; it
+    waits for no other thread and may be interrupted anywhere, also by itself.
+    A record leaves the disk only when it was settled, or counted by drop_oldest().
+Guarded by nothing:
+    ``current`` may lag behind: whoever writes to a full segment finds its successor by
+    ``next``, which is published by one dict.setdefault; the loser deletes its candidate.
+    _oldest moves in the sender's pass alone. drop_oldest() may come from any thread: a
+    segment that is dropped stays in the list until the pass removes it.
+Fork: the child disowns what it inherits and never appends: _rotate asks for the pid, and the
+    maps are closed.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Iterator, Sequence
+
+from whisperr._chains import Chain
+from whisperr._frames import encode_settled
+from whisperr._segments import Segment
+
+_FIRST_BYTES = 64 * 1024  # of a chain's first segment; each next one is twice as large, up to
+_LARGEST_BYTES = 512 * 1024
+
+Failed = Callable[[OSError], None]
+
+
+class Log:
+    """One list of segments: this process's own, or that of a dead one."""
+
+    def __init__(
+        self,
+        new_chain: Callable[[], Chain],
+        where: bytes,
+        environment: bytes,
+        largest_bytes: int,
+        on_failure: Failed,
+        on_rotation: Callable[[], None],
+    ) -> None:
+        self.current: Segment | None = Segment()  # None: there is no file to be had
+        self._oldest: Segment = self.current
+        self._chains: dict[int, Chain] = {}  # by id of each segment that has one
+        self._new_chain = new_chain
+        self._where = where
+        self._environment = environment
+        self._largest = min(_LARGEST_BYTES, largest_bytes)
+        self._on_failure = on_failure
+        self._on_rotation = on_rotation
+        self._pid = os.getpid()
+
+    def inherit(self, chain: Chain, segments: Sequence[Segment]) -> None:
+        """Begin with the segments of a dead process, in order."""
+        for segment in segments:
+            self._chains[id(segment)] = chain
+            self._newest().next["next"] = segment
+        self.current = self._newest()
+        if not segments:
+            chain.release(remove=True)
+
+    # --- any thread
+
+    def append(self, frame: bytes) -> Segment | None:
+        """Where the frame is now, or None: it could not be written."""
+        segment = self.current
+        while segment is not None:
+            try:
+                segment.write(frame)
+                return segment
+            except ValueError:  # full
+                segment = self._rotate(segment, len(frame))
+            except OSError as error:
+                self._fail(error)
+                return None
+        return None
+
+    def drop_oldest(self) -> int | None:
+        """Delete the oldest segment, settled or not; how many records are lost, or None: none is left."""
+        for segment in self:
+            if segment.path and segment.next and not segment.is_dropped:
+                return segment.drop()
+        return None
+
+    def __iter__(self) -> Iterator[Segment]:
+        segment: Segment | None = self._oldest
+        while segment is not None:
+            yield segment
+            segment = segment.next.get("next")
+
+    def _rotate(self, full: Segment, room: int) -> Segment | None:
+        """The segment behind a full one; a new one, unless another thread has made it."""
+        if os.getpid() != self._pid:  # a signal handler forked inside a call of the parent
+            return None
+        full.seal()
+        following = full.next.get("next")
+        if following is None:
+            try:
+                following = self._follow(full, room)
+            except OSError as error:
+                self._fail(error)
+                return None
+        self.current = following
+        return following
+
+    def _follow(self, full: Segment, room: int) -> Segment:
+        chain = self._chains.get(id(full))
+        first = chain is None
+        chain = chain or self._new_chain()
+        try:
+            size = min(self._largest, _FIRST_BYTES << min(8, chain.made))
+            made = chain.new_segment(self._where, self._environment, max(size, room))
+        except BaseException:
+            if first:
+                chain.release(remove=True)
+            raise
+        self._chains[id(made)] = chain
+        following = full.next.setdefault("next", made)
+        if following is made:
+            self._on_rotation()
+        else:
+            del self._chains[id(made)]
+            made.remove()
+            if first:
+                chain.release(remove=True)
+        return following
+
+    def _fail(self, error: OSError) -> None:
+        self.current = None
+        self._on_failure(error)
+
+    # --- the sender's pass
+
+    def reopen(self) -> bool:
+        """Try again after a failure. True: there is a file."""
+        if self.current is None:
+            self._rotate(self._newest(), 0)
+        return self.current is not None
+
+    def settle(self, segment: Segment, numbers: list[int], size: int) -> None:
+        """Records of one segment, of so many bytes in frames, are done."""
+        segment.settle(size)
+        if self._is_held(segment):
+            frame = encode_settled(numbers)
+            home = self.append(frame)
+            if home is not None:
+                home.settle(len(frame))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what is done, oldest first. The newest stays: it is being written."""
+        while True:
+            segment, following = self._oldest, self._oldest.next.get("next")
+            if following is None or not segment.is_done() or not segment.remove():
+                return
+            chain = self._chains.pop(id(segment), None)
+            self._oldest = following
+            if chain is not None and self._chains.get(id(following)) is not chain:
+                chain.release(remove=True)
+
+    def retire(self) -> bool:
+        """Delete everything if everything is done. True: nothing is left.
+
+        What is appended later begins a new chain.
+        """
+        newest = self._newest()
+        newest.seal()
+        self.sweep()
+        if self._oldest is newest and newest.is_done():
+            newest.next.setdefault("next", Segment())
+            self.sweep()
+        return not self._oldest.path
+
+    def retire_if_done(self) -> bool:
+        """retire(), for a log to which no more records come."""
+        self.sweep()
+        return "next" not in self._oldest.next and self.retire()
+
+    def has(self, segment: Segment) -> bool:
+        return id(segment) in self._chains
+
+    def release(self) -> None:
+        """Leave what there is to whoever adopts it."""
+        newest = self._newest()
+        newest.seal()
+        newest.next.setdefault("next", Segment())
+        for segment in self:
+            segment.close()
+            chain = self._chains.pop(id(segment), None)
+            if chain is not None:
+                chain.release(remove=False)
+        self._oldest = self.current = self._newest()
+
+    def is_lost(self) -> bool:
+        """Somebody deleted the file that is being written."""
+        newest = self._newest()
+        return bool(newest.path) and not newest.is_there()
+
+    def forsake(self) -> int:
+        """Go on elsewhere, after is_lost(); how many records were lost with the files."""
+        self._newest().seal()
+        self._newest().next.setdefault("next", Segment())
+        lost = sum(segment.drop() for segment in self if segment.path)
+        self.sweep()
+        self.current = self._newest()
+        return lost
+
+    def _newest(self) -> Segment:
+        segment = self._oldest
+        while "next" in segment.next:
+            segment = segment.next["next"]
+        return segment
+
+    def _is_held(self, segment: Segment) -> bool:
+        chain = self._chains.get(id(segment))
+        return chain is not None and chain.is_held
+
+    # --- a child
+
+    def disown(self) -> None:
+        for segment in self:
+            segment.close()
+        for chain in list(self._chains.values()):
+            chain.disown()

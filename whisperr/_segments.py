@@ -1,0 +1,351 @@
+"""One file of the journal: written by its owner, read by whoever adopts it.
+
+A segment is reserved whole before it is used, and filled through a map where the file system
+promises that a reserved block can be stored to (a store that finds no block kills the process,
+by SIGBUS); elsewhere by write(2). Readers use read(2), never a map.
+
+Guarantees:
+    write() is one indivisible append; it raises ValueError when there is no room, and for
+    ever after seal(). What it returned from survives the death of the process.
+    A number that was spilled is given out once, by load() or in the count of drop().
+Guarded by nothing:
+    ``mmap.write`` moves its position and copies in one step of the interpreter.
+    seal() fills what is left by the same step, so that the end it finds is exact.
+    _settled belongs to the sender's pass. _spilled is a deque of numbers that everybody pops.
+    ``next`` is published by one dict.setdefault, as two threads may rotate at once.
+Fork: the child shares the pages, so it closes its copy of the map (disown). A child that a
+    signal handler forked inside write() may go on there, but only before the hook has run or
+    after: before, it stores what its parent stores; after, the map is closed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import mmap
+import os
+import stat
+from collections import deque
+from typing import Callable, Protocol
+
+from whisperr import _frames
+from whisperr._frames import Damage, Frame, Header
+from whisperr._totals import Total
+from whisperr._wire import Record
+
+# File systems on which a reserved block is a promise; on one that copies on write it is not.
+_MAPPABLE = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+# Without O_NONBLOCK a pipe of that name would hang the reader.
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+_MODE = 0o600
+
+
+class Store(Protocol):
+    """How bytes get into a segment."""
+
+    @property
+    def write(self) -> Callable[[bytes], object]: ...
+
+    def seal(self) -> None: ...
+
+    def end(self) -> int | None:
+        """Bytes written, once no more can come."""
+
+    def close(self) -> None: ...
+
+
+class MappedStore:
+    """Through a map of reserved blocks: no system call in an append."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        os.posix_fallocate(fd, 0, size)
+        self._map = mmap.mmap(fd, size)  # it keeps a descriptor of its own
+        self.write = self._map.write
+        self._size = size
+        self._end: int | None = None
+        self._may_seal = deque([True])  # whoever pops it; a second one could not tell the end
+        os.close(fd)
+
+    def seal(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._may_seal.pop()
+            try:
+                self._end = self._fill()
+            finally:
+                if self._end is None:
+                    self._may_seal.append(True)
+
+    def _fill(self) -> int | None:
+        """Leave no room for any frame, and return where the last one ends."""
+        while True:
+            try:
+                end = self._map.tell()
+                self._map.write(bytes(self._size - end))
+                return end
+            except ValueError:  # somebody wrote meanwhile: look again
+                if self._map.closed:
+                    return None
+
+    def end(self) -> int | None:
+        return self._end
+
+    def close(self) -> None:
+        self._map.close()
+
+
+class WrittenStore:
+    """By write(2), where a map is no promise. Slower, and each call lets other threads run."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
+        self._fd = [fd]
+        self._size = size
+        self._begun = Total()  # bytes, before they are written
+        self._sealed = False
+
+    def write(self, frame: bytes) -> None:
+        # First counted, then looked: whoever sealed before sees either the count or no write.
+        if self._begun.add(len(frame)) > self._size or self._sealed:
+            self._begun.add(-len(frame))
+            raise ValueError("full")
+        written = 0
+        try:
+            written = os.write(self._fd[0], frame) if self._fd else 0
+        finally:
+            if written != len(frame):
+                self._sealed = True  # what is torn stays behind
+                self._begun.add(-len(frame))
+        if written != len(frame):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def seal(self) -> None:
+        self._sealed = True
+
+    def end(self) -> int | None:
+        return self._begun.read() if self._sealed else None
+
+    def close(self) -> None:
+        with contextlib.suppress(IndexError, OSError):
+            os.close(self._fd.pop())
+
+
+class Segment:
+    """A file, or (without a path) the empty place where the first one will follow."""
+
+    def __init__(self, path: str = "", header: Header | None = None, header_size: int = 0) -> None:
+        self.path = path
+        self.prefix = header.prefix if header else b""
+        self.environment = header.environment if header else b""
+        self.next: dict[str, Segment] = {}
+        self.is_damaged = False
+        self._store: Store | None = None
+        self._inode = 0
+        self.write: Callable[[bytes], object] = _refuse
+        self._end: int | None = 0  # of one that is only read: bytes that were not settled
+        self._settled = header_size if header else 0
+        self.is_dropped = False
+        self._spilled: deque[int] = deque()
+        self._frames: dict[int, Frame] | None = None  # while they are being loaded
+
+    # --- the owner, any thread
+
+    @staticmethod
+    def create(path: str, header: Header, size: int, mapped: bool) -> Segment:
+        """A new file of at least ``size`` bytes beside its header. OSError: no room, no right."""
+        encoded = _frames.encode_header(header)
+        segment = Segment(path, header, len(encoded))
+        fd = os.open(path, _CREATE, _MODE)
+        try:
+            segment._inode = os.fstat(fd).st_ino
+            size += len(encoded)
+            store: Store = MappedStore(fd, size) if mapped else WrittenStore(fd, size)
+        except BaseException:
+            os.close(fd)
+            os.unlink(path)
+            raise
+        segment._store = store
+        segment.write = store.write
+        store.write(encoded)
+        return segment
+
+    def seal(self) -> None:
+        if self._store is not None:
+            self._store.seal()
+
+    def spill(self, number: int) -> bool:
+        """From now on the record is here alone. False: it isn't here, and so it is lost."""
+        self._spilled.append(number)
+        if self.is_dropped:
+            with contextlib.suppress(IndexError):  # drop() has counted it
+                self._spilled.popleft()
+                return False
+        return True
+
+    def drop(self) -> int:
+        """Delete the file, settled or not; how many records are lost by that."""
+        self.is_dropped = True
+        self._unlink()
+        lost = 0
+        with contextlib.suppress(IndexError):
+            while True:
+                self._spilled.popleft()
+                lost += 1
+        return lost
+
+    # --- the sender's pass
+
+    def settle(self, size: int) -> None:
+        """So many bytes of frames are done."""
+        self._settled += size
+
+    def is_done(self) -> bool:
+        """Nothing here is needed any more, and nothing can be added."""
+        end = self._end if self._store is None else self._store.end()
+        return self.is_dropped or (end is not None and end == self._settled)
+
+    def is_there(self) -> bool:
+        """The file is where it was made, and so will be found."""
+        try:
+            return os.stat(self.path).st_ino == self._inode
+        except OSError:
+            return False
+
+    def backlog(self) -> int:
+        """Records that are here alone."""
+        return len(self._spilled)
+
+    def load(self, count: int) -> tuple[list[Record], int]:
+        """At most ``count`` of those that are here alone, and how many could not be read."""
+        numbers: list[int] = []
+        with contextlib.suppress(IndexError):
+            while len(numbers) < count:
+                numbers.append(self._spilled.popleft())
+        frames = self._frames or {}
+        if any(number not in frames for number in numbers):
+            frames = self._read()
+        records = []
+        for number in numbers:
+            frame = frames.get(number)
+            record = None if frame is None else _frames.decode_record(frame, self)
+            if record is not None:
+                records.append(record)
+        self._frames = frames if self._spilled else None
+        return records, len(numbers) - len(records)
+
+    def remove(self) -> bool:
+        """Delete the file, or set it aside when it is damaged. False: it can't be done now."""
+        if self._store is not None:
+            self._store.close()
+        if self.is_dropped or not self.path:
+            return True
+        return self._set_aside() if self.is_damaged else self._unlink()
+
+    def close(self) -> None:
+        """Write no more. In a child: of the parent's segment, which goes on unharmed."""
+        if self._store is not None:
+            self._store.close()
+
+    def _read(self) -> dict[int, Frame]:
+        try:
+            data = read_file(self.path)
+        except OSError:
+            return {}
+        start = _frames.decode_header(data)[2]
+        found = (item for item in _frames.scan(data, start) if isinstance(item, Frame))
+        return {frame.number: frame for frame in found if frame.kind != _frames.SETTLED}
+
+    def _unlink(self) -> bool:
+        try:
+            os.unlink(self.path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        return True
+
+    def _set_aside(self) -> bool:
+        try:
+            os.replace(self.path, self.path + ".damaged")
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False
+        return True
+
+
+class Found:
+    """A segment of a dead process, and what stands in it."""
+
+    def __init__(self, path: str, prefix: bytes, environment: bytes, destination: bytes) -> None:
+        """Read it. ``environment``: of a segment that has lost its own. OSError: unreadable."""
+        data = read_file(path)
+        header, self.fault, start = _frames.decode_header(data)
+        if header is not None and header.destination != destination:
+            header, self.fault = None, _frames.FOREIGN
+        if header is None:
+            header = Header(destination, prefix, 0, 0, environment)
+        self.segment = Segment(path, header)
+        self.sizes: dict[int, int] = {}  # number of each record: bytes of its frame
+        self.settled: list[range] = []  # numbers, in this segment and in those before it
+        self.damaged = 0  # bytes
+        if self.fault == _frames.FOREIGN:
+            self.damaged = len(data)
+        elif self.fault != _frames.NEWER:
+            self._look_through(data, start)
+        self.segment.is_damaged = self.damaged > 0 or self.fault == _frames.DAMAGED
+
+    def open(self, settled: Callable[[int], bool]) -> int:
+        """What is not settled is from now on the segment's backlog; how many records that is."""
+        unsettled = [number for number in self.sizes if not settled(number)]
+        self.segment._end = sum(self.sizes[number] for number in unsettled)
+        self.segment._settled = 0
+        self.segment._spilled.extend(unsettled)
+        return len(unsettled)
+
+    def _look_through(self, data: bytes, start: int) -> None:
+        for item in _frames.scan(data, start):
+            if isinstance(item, Damage):
+                self.damaged += item.size
+            elif item.kind == _frames.SETTLED:
+                self.settled += _frames.decode_settled(item)
+            else:
+                self.sizes[item.number] = item.size
+
+
+def read_file(path: str) -> bytes:
+    """All of a regular file of ours, whatever stands at that path. OSError: it is none."""
+    fd = os.open(path, _READ)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise OSError(errno.EPERM, "not a file of this user")
+        parts: list[bytes] = []
+        while True:
+            part = os.read(fd, 1 << 20)
+            if not part:
+                return b"".join(parts)
+            parts.append(part)
+    finally:
+        os.close(fd)
+
+
+def can_map(device: int) -> bool:
+    """Whether a store to a reserved block can't fail on the file system of this device number."""
+    if not hasattr(os, "posix_fallocate"):
+        return False
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                fields = line.split()
+                if fields[2] == wanted:
+                    return fields[fields.index("-") + 1] in _MAPPABLE
+    except (OSError, ValueError, IndexError):
+        pass
+    return False
+
+
+def _refuse(frame: bytes) -> object:
+    raise ValueError("nothing is written here")
