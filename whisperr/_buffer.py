@@ -33,7 +33,13 @@ R = TypeVar("R", Event, Identity)
 class Buffer:
     """Events and identities that wait, and those in the sender's hands."""
 
-    def __init__(self, encoder: Encoder, max_records: int, max_bytes: int, spilled: Total) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        max_records: int,
+        max_bytes: int,
+        spill: Callable[[Record], bool],
+    ) -> None:
         self.events: deque[Event] = deque()
         self.identities: deque[Identity] = deque()
         self._in_flight: deque[Record] = deque()
@@ -44,7 +50,7 @@ class Buffer:
         self._max_bytes = max_bytes
         self._bytes = Total()  # of what waits; what is in flight is the sender's
         self._evicted = Total()
-        self._spilled = spilled
+        self._spill = spill  # False: the record is on no disk, and so it is lost
         self._reported = 0
         self._evicting = threading.Lock()
         self._moves = 0  # odd while the sender has a record in its hands, in no deque
@@ -82,7 +88,7 @@ class Buffer:
     def abandon(self) -> tuple[int, int]:
         """Give up everything, what is in flight too; how many are lost, and how many on disk."""
         records = [*_popped(self._in_flight), *self.take_all()]
-        spilled = sum(map(self._is_spilled, records))
+        spilled = sum(map(self._spill, records))
         return len(records) - spilled, spilled
 
     def take_all(self) -> list[Record]:
@@ -92,11 +98,10 @@ class Buffer:
         return records
 
     def put(self, record: Record) -> int:
-        """Queue a record of either kind and any origin."""
+        """Queue a record of either kind."""
         if isinstance(record, Identity):
             return self.put_identity(record)
-        self.events.append(record)
-        return self._added(self._size(record))
+        return self.put_event(record)
 
     def _added(self, size: int) -> int:
         total = self._bytes.add(size)
@@ -126,20 +131,9 @@ class Buffer:
         except IndexError:  # the sender leased the last one in this moment
             return False
         self._bytes.add(-self._bytes_of(record))
-        if not self._is_spilled(record):
+        if not self._spill(record):
             self._evicted.add(1)
         return True
-
-    def _is_spilled(self, record: Record) -> bool:
-        """With the record in nobody's hands but ours: True when it is on disk, and counted there."""
-        origin = record[-1]
-        if origin is None:
-            return False
-        self._spilled.add(1)
-        if origin.spill(record[0]):
-            return True
-        self._spilled.add(-1)
-        return False
 
     def _events_are_older(self) -> bool:
         try:

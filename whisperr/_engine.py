@@ -28,7 +28,7 @@ from whisperr._json import Unencodable
 from whisperr._ledger import Ledger, Reason
 from whisperr._report import Reporter, Superseded
 from whisperr._settings import Settings
-from whisperr._wire import Encoder, Ignored, Record, Refused, renumbered
+from whisperr._wire import Encoder, Event, Ignored, Record, Refused, renumbered
 from whisperr._worker import Worker
 
 if TYPE_CHECKING:
@@ -54,9 +54,11 @@ class Engine:
         self._ledger = Ledger()
         self._take_number = self._ledger.numbers.take
         self._buffer = Buffer(
-            encoder, settings.max_queue_size, settings.max_queue_bytes, self._ledger.spilled
+            encoder, settings.max_queue_size, settings.max_queue_bytes, self._spill
         )
         self._is_durable = settings.journal_dir is not None
+        # The journal's own method, once there is one: this is in every track().
+        self._keep = self._keep_first if self._is_durable else None
         self._reporter = Reporter(settings.on_error, self.pid)
         self._parts: dict[str, Worker] = {}  # the worker, once there is one
         self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
@@ -97,10 +99,8 @@ class Engine:
             self.refuse(error)
             return
         buffer = self._buffer
-        if self._is_durable:
-            journal = self._journal()
-            if journal is not None:
-                event = journal.keep_event(event)
+        if self._keep is not None:
+            event = self._keep(event)
         if buffer.put_event(event) >= buffer.wake_at:
             self._wake()
         if self._ending:
@@ -250,9 +250,21 @@ class Engine:
         worker = self._parts.get("worker") or self._worker()
         return None if worker is None else worker.journal
 
+    def _keep_first(self, event: Event) -> Event:
+        journal = self._journal()
+        if journal is None:
+            return event
+        self._keep = journal.keep_event
+        return journal.keep_event(event)
+
     def _kept(self, record: Record) -> Record:
         journal = self._journal()
         return record if journal is None else journal.keep(record)
+
+    def _spill(self, record: Record) -> bool:
+        worker = self._parts.get("worker")
+        journal = None if worker is None else worker.journal
+        return journal is not None and journal.spill(record)
 
     def _hold(self) -> None:
         """Keep what is queued for whichever child comes first, or for this process later."""

@@ -8,10 +8,10 @@ that a reader finds the next intact frame behind any damage.
 from __future__ import annotations
 
 import struct
-from typing import Iterable, Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple, Sequence
 from zlib import crc32
 
-from whisperr._wire import Event, Identity, Origin, Record
+from whisperr._wire import Event, Identity, Record, generated_id
 
 VERSION = 1  # of the format
 
@@ -44,7 +44,7 @@ class Header(NamedTuple):
     prefix: bytes  # of the ids: 20 hex digits
     sequence: int  # among the segments of one chain
     created: int  # nanoseconds since the epoch
-    environment: bytes  # see Origin
+    environment: bytes  # what it puts into a context, see Encoder
 
 
 class Frame(NamedTuple):
@@ -54,6 +54,13 @@ class Frame(NamedTuple):
     payload: bytes
     at: int  # offset in the segment
     size: int
+
+
+class Dead(NamedTuple):
+    """Who made a record that another process delivers: it keeps its id and its environment."""
+
+    prefix: bytes
+    environment: bytes
 
 
 class Damage(NamedTuple):
@@ -74,10 +81,10 @@ def encode_header(header: Header) -> bytes:
 
 def encode_event(event: Event) -> bytes:
     number, when, call, extra, _ = event
-    if extra is None and -_LATEST <= when < _LATEST:
+    if extra is None and when < _LATEST and when >= -_LATEST:
         # Every track() comes here: one checksum over all, at the end, spares a second call.
         body = _pack(FRAME_MAGIC, len(call), number, when) + call
-        return body + crc32(body).to_bytes(_CRC_BYTES, "little")
+        return body + crc32(body).to_bytes(4, "little")
     context, message_id = extra or (None, None)
     seconds, nanoseconds = divmod(when, _SECOND)
     rich = _RICH.pack(seconds, nanoseconds, _size_of(context), _size_of(message_id))
@@ -92,6 +99,11 @@ def encode_settled(numbers: Iterable[int]) -> bytes:
     """The frame that says: these are done."""
     payload = b"".join(_RANGE.pack(first, last) for first, last in _ranges(numbers))
     return _frame(SETTLED, 0, 0, payload)
+
+
+def size_of_all(records: Sequence[Record]) -> int:
+    """Bytes of the frames of records."""
+    return sum(map(size_of, records))
 
 
 def size_of(record: Record) -> int:
@@ -171,15 +183,25 @@ def scan(data: bytes, at: int) -> Iterator[Frame | Damage]:
         at = behind
 
 
-def decode_record(frame: Frame, origin: Origin) -> Record | None:
+def decode_record(frame: Frame, segment: int, dead: Dead | None) -> Record | None:
     """The record in an intact frame, or None if it holds none that this version knows."""
-    if frame.kind == EVENT:
-        return (frame.number, frame.when, frame.payload, None, origin)
     if frame.kind == IDENTITY:
-        return Identity(frame.number, frame.payload, origin)
-    if frame.kind == RICH_EVENT and len(frame.payload) >= _RICH.size:
-        return _rich_event(frame, origin)
-    return None
+        key = generated_id(dead.prefix, frame.number) if dead else None
+        return Identity(frame.number, frame.payload, segment, key)
+    if frame.kind == EVENT:
+        event: Event = (frame.number, frame.when, frame.payload, None, segment)
+    elif frame.kind == RICH_EVENT and len(frame.payload) >= _RICH.size:
+        event = _rich_event(frame, segment)
+    else:
+        return None
+    return _as_it_was(event, dead) if dead else event
+
+
+def _as_it_was(event: Event, dead: Dead) -> Event:
+    number, when, call, extra, segment = event
+    context, message_id = extra or (None, None)
+    message_id = message_id or b'"%b"' % generated_id(dead.prefix, number)
+    return (number, when, call, (context or dead.environment, message_id), segment)
 
 
 def decode_settled(frame: Frame) -> Iterator[range]:
@@ -189,7 +211,7 @@ def decode_settled(frame: Frame) -> Iterator[range]:
         yield range(first, last + 1)
 
 
-def _rich_event(frame: Frame, origin: Origin) -> Event:
+def _rich_event(frame: Frame, segment: int) -> Event:
     seconds, nanoseconds, context_size, id_size = _RICH.unpack_from(frame.payload)
     parts: list[bytes | None] = []
     at = _RICH.size
@@ -197,7 +219,7 @@ def _rich_event(frame: Frame, origin: Origin) -> Event:
         parts.append(None if size == _ABSENT else frame.payload[at : at + size])
         at += 0 if size == _ABSENT else size
     extra = (parts[0], parts[1]) if any(part is not None for part in parts) else None
-    return (frame.number, seconds * _SECOND + nanoseconds, frame.payload[at:], extra, origin)
+    return (frame.number, seconds * _SECOND + nanoseconds, frame.payload[at:], extra, segment)
 
 
 def _frame_at(data: bytes, at: int) -> Frame | None:

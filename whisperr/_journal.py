@@ -22,11 +22,11 @@ import time
 from bisect import bisect_right
 from collections import deque
 from itertools import groupby
-from operator import itemgetter
 from typing import Callable, NamedTuple, Sequence
 
 from whisperr import _chains, _frames
 from whisperr._chains import Chain
+from whisperr._frames import encode_event
 from whisperr._ledger import Ledger, Reason
 from whisperr._log import Log
 from whisperr._segments import Found, Segment
@@ -37,7 +37,9 @@ ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left 
 _MAX_ADOPTED = 16  # chains at once: each costs a descriptor
 _MAX_REFILL = 2000  # records at once
 
-_origin_of = itemgetter(-1)
+
+def _segment_of(record: Record) -> int | None:
+    return record.segment if isinstance(record, Identity) else record[4]
 
 
 class News(NamedTuple):
@@ -85,22 +87,49 @@ class Journal:
     def keep_event(self, event: Event) -> Event:
         """The same record, on disk if that is possible."""
         log = self._log
-        if log.current is None:
+        segment = log.current
+        if segment is None:
             return event
-        segment = log.append(_frames.encode_event(event))
-        return event if segment is None else (event[0], event[1], event[2], event[3], segment)
+        frame = encode_event(event)
+        try:
+            segment.write(frame)
+        except (ValueError, OSError):
+            segment = log.append(frame)
+            if segment is None:
+                return event
+        number, when, call, extra, _ = event
+        return (number, when, call, extra, segment.handle)
 
     def keep_identity(self, identity: Identity) -> Identity:
         """The same record, on disk if that is possible."""
         if self._log.current is None:
             return identity
         segment = self._log.append(_frames.encode_identity(identity))
-        return identity if segment is None else identity._replace(origin=segment)
+        return identity if segment is None else identity._replace(segment=segment.handle)
 
     def keep(self, record: Record) -> Record:
         return (
             self.keep_identity(record) if isinstance(record, Identity) else self.keep_event(record)
         )
+
+    def spill(self, record: Record) -> bool:
+        """Memory has no room for it. False: it is on no disk, and so it is lost."""
+        handle = _segment_of(record)
+        segment = None if handle is None else self._find(handle)[1]
+        if segment is None:
+            return False
+        self._ledger.spilled.add(1)
+        if segment.spill(record[0]):
+            return True
+        self._ledger.spilled.add(-1)
+        return False
+
+    def _find(self, handle: int) -> tuple[Log, Segment | None]:
+        for log in [*self._adopted, self._log]:
+            segment = log.find(handle)
+            if segment is not None:
+                return log, segment
+        return self._log, None
 
     def _new_chain(self) -> Chain:
         return Chain.create(self._open_folder(), self._prefix)
@@ -171,15 +200,14 @@ class Journal:
 
     def settle(self, records: Sequence[Record]) -> None:
         """They were delivered, or dropped for good."""
-        by_segment: dict[int, tuple[Segment, list[Record]]] = {}
-        for origin, run in groupby(records, key=_origin_of):
-            if isinstance(origin, Segment):
-                by_segment.setdefault(id(origin), (origin, []))[1].extend(run)
-        for segment, settled in by_segment.values():
-            log = self._log_of(segment)
-            if log is not None:
-                size = sum(map(_frames.size_of, settled))
-                log.settle(segment, [record[0] for record in settled], size)
+        by_segment: dict[int, list[Record]] = {}
+        for handle, run in groupby(records, key=_segment_of):
+            if handle is not None:
+                by_segment.setdefault(handle, []).extend(run)
+        for handle, settled in by_segment.items():
+            log, segment = self._find(handle)
+            if segment is not None:
+                log.settle(segment, settled)
         for log in [log for log in self._adopted if log.retire_if_done()]:
             self._adopted.remove(log)
 
@@ -210,9 +238,6 @@ class Journal:
     def is_clean(self) -> bool:
         """No file of this process is left."""
         return all(not segment.path for segment in self._log)
-
-    def _log_of(self, segment: Segment) -> Log | None:
-        return next((log for log in [self._log, *self._adopted] if log.has(segment)), None)
 
     def _adopt(self) -> None:
         """Claim chains of dead processes, as many as there is room for."""

@@ -24,6 +24,7 @@ from typing import Callable, Iterator, Sequence
 from whisperr._chains import Chain
 from whisperr._frames import encode_settled
 from whisperr._segments import Segment
+from whisperr._wire import Record
 
 _FIRST_BYTES = 64 * 1024  # of a chain's first segment; each next one is twice as large, up to
 _LARGEST_BYTES = 512 * 1024
@@ -45,7 +46,7 @@ class Log:
     ) -> None:
         self.current: Segment | None = Segment()  # None: there is no file to be had
         self._oldest: Segment = self.current
-        self._chains: dict[int, Chain] = {}  # by id of each segment that has one
+        self._files: dict[int, tuple[Segment, Chain]] = {}  # by handle
         self._new_chain = new_chain
         self._where = where
         self._environment = environment
@@ -57,7 +58,7 @@ class Log:
     def inherit(self, chain: Chain, segments: Sequence[Segment]) -> None:
         """Begin with the segments of a dead process, in order."""
         for segment in segments:
-            self._chains[id(segment)] = chain
+            self._files[segment.handle] = (segment, chain)
             self._newest().next["next"] = segment
         self.current = self._newest()
         if not segments:
@@ -78,6 +79,11 @@ class Log:
                 self._fail(error)
                 return None
         return None
+
+    def find(self, handle: int) -> Segment | None:
+        """The segment that a record names, while its file is there."""
+        found = self._files.get(handle)
+        return found[0] if found else None
 
     def drop_oldest(self) -> int | None:
         """Delete the oldest segment, settled or not; how many records are lost, or None: none is left."""
@@ -108,7 +114,7 @@ class Log:
         return following
 
     def _follow(self, full: Segment, room: int) -> Segment:
-        chain = self._chains.get(id(full))
+        chain = self._chain_of(full)
         first = chain is None
         chain = chain or self._new_chain()
         try:
@@ -118,12 +124,12 @@ class Log:
             if first:
                 chain.release(remove=True)
             raise
-        self._chains[id(made)] = chain
+        self._files[made.handle] = (made, chain)  # before anybody can find it
         following = full.next.setdefault("next", made)
         if following is made:
             self._on_rotation()
         else:
-            del self._chains[id(made)]
+            del self._files[made.handle]
             made.remove()
             if first:
                 chain.release(remove=True)
@@ -141,14 +147,13 @@ class Log:
             self._rotate(self._newest(), 0)
         return self.current is not None
 
-    def settle(self, segment: Segment, numbers: list[int], size: int) -> None:
-        """Records of one segment, of so many bytes in frames, are done."""
-        segment.settle(size)
-        if self._is_held(segment):
-            frame = encode_settled(numbers)
-            home = self.append(frame)
-            if home is not None:
-                home.settle(len(frame))
+    def settle(self, segment: Segment, records: Sequence[Record]) -> None:
+        """Records of one segment are done."""
+        segment.settle(records)
+        frame = encode_settled([record[0] for record in records])
+        home = self.append(frame)
+        if home is not None:
+            home.settle_frame(frame)
         self.sweep()
 
     def sweep(self) -> None:
@@ -157,9 +162,10 @@ class Log:
             segment, following = self._oldest, self._oldest.next.get("next")
             if following is None or not segment.is_done() or not segment.remove():
                 return
-            chain = self._chains.pop(id(segment), None)
+            chain = self._chain_of(segment)
+            self._files.pop(segment.handle, None)
             self._oldest = following
-            if chain is not None and self._chains.get(id(following)) is not chain:
+            if chain is not None and self._chain_of(following) is not chain:
                 chain.release(remove=True)
 
     def retire(self) -> bool:
@@ -180,9 +186,6 @@ class Log:
         self.sweep()
         return "next" not in self._oldest.next and self.retire()
 
-    def has(self, segment: Segment) -> bool:
-        return id(segment) in self._chains
-
     def release(self) -> None:
         """Leave what there is to whoever adopts it."""
         newest = self._newest()
@@ -190,7 +193,8 @@ class Log:
         newest.next.setdefault("next", Segment())
         for segment in self:
             segment.close()
-            chain = self._chains.pop(id(segment), None)
+            chain = self._chain_of(segment)
+            self._files.pop(segment.handle, None)
             if chain is not None:
                 chain.release(remove=False)
         self._oldest = self.current = self._newest()
@@ -215,14 +219,14 @@ class Log:
             segment = segment.next["next"]
         return segment
 
-    def _is_held(self, segment: Segment) -> bool:
-        chain = self._chains.get(id(segment))
-        return chain is not None and chain.is_held
+    def _chain_of(self, segment: Segment) -> Chain | None:
+        found = self._files.get(segment.handle)
+        return found[1] if found else None
 
     # --- a child
 
     def disown(self) -> None:
         for segment in self:
             segment.close()
-        for chain in list(self._chains.values()):
+        for _, chain in list(self._files.values()):
             chain.disown()

@@ -27,10 +27,11 @@ import mmap
 import os
 import stat
 from collections import deque
-from typing import Callable, Protocol
+from itertools import count
+from typing import Callable, Protocol, Sequence
 
 from whisperr import _frames
-from whisperr._frames import Damage, Frame, Header
+from whisperr._frames import Damage, Dead, Frame, Header
 from whisperr._totals import Total
 from whisperr._wire import Record
 
@@ -40,6 +41,7 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 # Without O_NONBLOCK a pipe of that name would hang the reader.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _MODE = 0o600
+_handles = count(1)  # a record names its segment by one of these
 
 
 class Store(Protocol):
@@ -134,17 +136,18 @@ class WrittenStore:
 class Segment:
     """A file, or (without a path) the empty place where the first one will follow."""
 
-    def __init__(self, path: str = "", header: Header | None = None, header_size: int = 0) -> None:
+    def __init__(self, path: str = "", dead: Dead | None = None) -> None:
         self.path = path
-        self.prefix = header.prefix if header else b""
-        self.environment = header.environment if header else b""
+        self.handle = next(_handles)
         self.next: dict[str, Segment] = {}
         self.is_damaged = False
+        self._dead = dead
         self._store: Store | None = None
         self._inode = 0
         self.write: Callable[[bytes], object] = _refuse
-        self._end: int | None = 0  # of one that is only read: bytes that were not settled
-        self._settled = header_size if header else 0
+        # In bytes of frames, or (of a dead process's) in records.
+        self._end = 0
+        self._settled = 0
         self.is_dropped = False
         self._spilled: deque[int] = deque()
         self._frames: dict[int, Frame] | None = None  # while they are being loaded
@@ -155,7 +158,8 @@ class Segment:
     def create(path: str, header: Header, size: int, mapped: bool) -> Segment:
         """A new file of at least ``size`` bytes beside its header. OSError: no room, no right."""
         encoded = _frames.encode_header(header)
-        segment = Segment(path, header, len(encoded))
+        segment = Segment(path)
+        segment._settled = len(encoded)
         fd = os.open(path, _CREATE, _MODE)
         try:
             segment._inode = os.fstat(fd).st_ino
@@ -196,9 +200,13 @@ class Segment:
 
     # --- the sender's pass
 
-    def settle(self, size: int) -> None:
-        """So many bytes of frames are done."""
-        self._settled += size
+    def settle(self, records: Sequence[Record]) -> None:
+        """They are done: delivered, or dropped for good."""
+        self._settled += len(records) if self._dead else _frames.size_of_all(records)
+
+    def settle_frame(self, frame: bytes) -> None:
+        """It needs no settling."""
+        self._settled += len(frame)
 
     def is_done(self) -> bool:
         """Nothing here is needed any more, and nothing can be added."""
@@ -228,7 +236,7 @@ class Segment:
         records = []
         for number in numbers:
             frame = frames.get(number)
-            record = None if frame is None else _frames.decode_record(frame, self)
+            record = frame and _frames.decode_record(frame, self.handle, self._dead)
             if record is not None:
                 records.append(record)
         self._frames = frames if self._spilled else None
@@ -284,10 +292,8 @@ class Found:
         header, self.fault, start = _frames.decode_header(data)
         if header is not None and header.destination != destination:
             header, self.fault = None, _frames.FOREIGN
-        if header is None:
-            header = Header(destination, prefix, 0, 0, environment)
-        self.segment = Segment(path, header)
-        self.sizes: dict[int, int] = {}  # number of each record: bytes of its frame
+        self.segment = Segment(path, Dead(prefix, header.environment if header else environment))
+        self.numbers: list[int] = []  # of its records
         self.settled: list[range] = []  # numbers, in this segment and in those before it
         self.damaged = 0  # bytes
         if self.fault == _frames.FOREIGN:
@@ -298,9 +304,8 @@ class Found:
 
     def open(self, settled: Callable[[int], bool]) -> int:
         """What is not settled is from now on the segment's backlog; how many records that is."""
-        unsettled = [number for number in self.sizes if not settled(number)]
-        self.segment._end = sum(self.sizes[number] for number in unsettled)
-        self.segment._settled = 0
+        unsettled = [number for number in self.numbers if not settled(number)]
+        self.segment._end = len(unsettled)
         self.segment._spilled.extend(unsettled)
         return len(unsettled)
 
@@ -311,7 +316,7 @@ class Found:
             elif item.kind == _frames.SETTLED:
                 self.settled += _frames.decode_settled(item)
             else:
-                self.sizes[item.number] = item.size
+                self.numbers.append(item.number)
 
 
 def read_file(path: str) -> bytes:

@@ -143,10 +143,10 @@ class Sender:
 
     def _post(self, part: Sequence[Record]) -> Reply:
         if isinstance(part[0], Identity):
-            number, body, origin = part[0]
-            prefix = self._id_prefix if origin is None else origin.prefix
-            key = generated_id(prefix, number).decode()
-            return self._transport.send(IDENTIFY_PATH, body, {"Idempotency-Key": key})
+            identity = part[0]
+            key = identity.id or generated_id(self._id_prefix, identity.number)
+            headers = {"Idempotency-Key": key.decode()}
+            return self._transport.send(IDENTIFY_PATH, identity.body, headers)
         events = [record for record in part if not isinstance(record, Identity)]
         body = self._encoder.batch(events, self._id_prefix)
         reply = self._transport.send(EVENTS_PATH, body)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from time import time_ns
-from typing import Any, NamedTuple, Optional, Protocol, Tuple, Union
+from typing import Any, NamedTuple, Optional, Tuple, Union
 
 from whisperr._json import MAX_DEPTH, encode, key_text, members
 from whisperr._version import SDK_NAME, __version__
@@ -25,10 +25,10 @@ CHANNELS = ("email", "sms", "push")
 
 # What only few calls have: the members of a context of their own, a message id of their own.
 Extra = Tuple[Optional[bytes], Optional[bytes]]
-# (number, nanoseconds since the epoch, the encoded call without its last brace, extra, where on
-# disk it is kept). A plain tuple: it is made in every track(), and a named one costs three times
-# as much.
-Event = Tuple[int, int, bytes, Optional[Extra], Optional["Origin"]]
+# (number, nanoseconds since the epoch, the encoded call without its last brace, extra, the segment
+# of the journal that holds it, too). A plain tuple: it is made in every track(), and a named one
+# costs three times as much. Of numbers and bytes alone: the garbage collector soon ignores it.
+Event = Tuple[int, int, bytes, Optional[Extra], Optional[int]]
 _SNAKE = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")
 _MAX_CACHED = 1000  # event types: an application has dozens; a mistake may have millions
 _MAX_CHANNELS = 1000  # of one identity
@@ -46,22 +46,13 @@ _EVENT_FRAME = (
 )
 
 
-class Origin(Protocol):
-    """Where on disk a record is kept, and what made it: perhaps a process that is dead."""
-
-    prefix: bytes  # what makes the ids of that process unique
-    environment: bytes  # the members that it would have put into a context, encoded
-
-    def spill(self, number: int) -> bool:
-        """From now on the record is on disk alone. False: it is not there, and so it is lost."""
-
-
 class Identity(NamedTuple):
     """One identify() call: its number and the whole body of its request."""
 
     number: int
     body: bytes
-    origin: Origin | None = None
+    segment: int | None = None  # of the journal
+    id: bytes | None = None  # of one that another process made
 
 
 Record = Union[Event, Identity]
@@ -178,24 +169,16 @@ class Encoder:
         size = len(event[2]) + self.overhead
         if event[3] is not None:
             size += sum(len(part) for part in event[3] if part)
-        if event[4] is not None:
-            size += len(event[4].environment) - len(self.environment_bytes)
         return size
 
     def batch(self, events: list[Event], prefix: bytes) -> bytes:
         """The body of one request. ``prefix``: what makes the ids of this process unique."""
         parts: list[bytes] = []
-        ours = prefix, self.environment_bytes
         environment = self.environment_bytes
-        second = millisecond = source = None
+        second = millisecond = None
         text = opening = frame = b""
-        for number, when, call, extra, origin in events:
+        for number, when, call, extra, _ in events:
             now = when // _MILLISECOND
-            if origin is not source:
-                source, millisecond = origin, None
-                prefix, environment = (
-                    (origin.prefix, origin.environment) if origin is not None else ours
-                )
             if now != millisecond:  # what the events of one millisecond share
                 millisecond = now
                 if now // 1000 != second:
