@@ -29,6 +29,7 @@ from whisperr._chains import Chain
 from whisperr._frames import encode_event
 from whisperr._ledger import Ledger, Reason
 from whisperr._log import Log
+from whisperr._report import logger
 from whisperr._segments import Found, Segment
 from whisperr._settings import Settings
 from whisperr._wire import Event, Identity, Record
@@ -58,6 +59,7 @@ class Journal:
     ) -> None:
         assert settings.journal_dir is not None
         self.adopt_at = 0.0  # monotonic; at once
+        self._pid = os.getpid()
         self._folder = settings.journal_dir
         self._where = _chains.destination(settings.base_url, settings.key.reveal())
         self._environment = environment
@@ -67,7 +69,7 @@ class Journal:
         self._news: deque[News] = deque()
         self._is_off = False  # and that was reported
         self._adopted: list[Log] = []
-        self._more_dead = False  # than there was room for
+        self.more_dead = False  # left unclaimed, as there was no room
         self._told: set[str] = set()  # names of files that were reported once
         self._trimming = threading.Lock()
         self._log = self._new_log(self._new_chain)
@@ -179,27 +181,33 @@ class Journal:
         """What has happened since this was last asked."""
         return [self._news.popleft() for _ in range(len(self._news))]
 
-    def backlog(self) -> bool:
-        """Something is on disk that is not in memory."""
-        return any(segment.backlog() for log in [self._log, *self._adopted] for segment in log)
+    def backlog(self) -> int:
+        """Records that are on disk and not in memory."""
+        return sum(segment.backlog() for log in [self._log, *self._adopted] for segment in log)
 
     def is_due(self) -> bool:
         """A pass would find something: a backlog, or the time to look for one."""
-        return time.monotonic() >= self.adopt_at or self.backlog()
+        return time.monotonic() >= self.adopt_at or self.backlog() > 0
 
     def look_after(self) -> None:
         """At the begin of each pass: is the folder there, does it work again, who has died?"""
+        if self._is_inherited():
+            return
         if self._log.is_lost():
-            self._failed(FileNotFoundError("the segment was deleted"))
+            message = "the journal's files were deleted: what is waiting is in memory alone"
+            self._news.append(News(0, message, self._folder))
             self._lost(self._log.forsake(), "the journal's files were deleted")
         if self._log.reopen() and self._is_off:
             self._is_off = False
+            logger.info("the journal works again")
         if time.monotonic() >= self.adopt_at:
             self.adopt_at = time.monotonic() + ADOPT_INTERVAL
             self._adopt()
 
     def settle(self, records: Sequence[Record]) -> None:
         """They were delivered, or dropped for good."""
+        if self._is_inherited():
+            return
         by_segment: dict[int, list[Record]] = {}
         for handle, run in groupby(records, key=_segment_of):
             if handle is not None:
@@ -213,7 +221,9 @@ class Journal:
 
     def refill(self, room: int) -> list[Record]:
         """Some of what is on disk alone, the dead processes' first; no more than there is room for."""
-        if self._more_dead and not self._adopted:
+        if self._is_inherited():
+            return []
+        if self.more_dead and not self._adopted:
             self._adopt()
         for log in [*self._adopted, self._log]:
             for segment in log:
@@ -227,10 +237,13 @@ class Journal:
 
     def retire(self) -> None:
         """At an exit, with everything delivered: leave no file behind."""
-        self._log.retire()
+        if not self._is_inherited():
+            self._log.retire()
 
     def release(self) -> None:
         """Leave what is not delivered to the next process."""
+        if self._is_inherited():
+            return
         for log in [*self._adopted, self._log]:
             if not log.retire():
                 log.release()
@@ -241,7 +254,7 @@ class Journal:
 
     def _adopt(self) -> None:
         """Claim chains of dead processes, as many as there is room for."""
-        self._more_dead = False
+        self.more_dead = False
         try:
             folder = self._open_folder()
             names = sorted({name for name, _ in _chains.files(folder)})
@@ -251,7 +264,7 @@ class Journal:
         start = os.getpid() % len(names) if names else 0  # not all processes at the same one
         for name in names[start:] + names[:start]:
             if len(self._adopted) >= _MAX_ADOPTED:
-                self._more_dead = True
+                self.more_dead = True
                 return
             try:
                 chain = Chain.claim(folder, name)
@@ -291,7 +304,12 @@ class Journal:
 
     # --- a child
 
+    def _is_inherited(self) -> bool:
+        """A signal handler forked inside a pass, and in the child the pass goes on, to here."""
+        return os.getpid() != self._pid
+
     def disown(self) -> None:
+        """Close what the parent goes on with."""
         for log in [self._log, *self._adopted]:
             log.disown()
 

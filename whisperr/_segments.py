@@ -166,8 +166,9 @@ class Segment:
             size += len(encoded)
             store: Store = MappedStore(fd, size) if mapped else WrittenStore(fd, size)
         except BaseException:
-            os.close(fd)
-            os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.close(fd)
+                os.unlink(path)
             raise
         segment._store = store
         segment.write = store.write

@@ -57,8 +57,15 @@ class Sender:
             self._journal.look_after()
         try:
             self._report_news()
+            # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever:
+            # so many records from the disk, the oldest first, are surely all that there is now.
+            left = self._buffer.waiting() + self._backlog()
             settled = self._send_waiting()
-            while settled and self._refill():
+            while settled and (left > 0 or self._more_dead()):
+                refilled = self._refill()
+                if not refilled:
+                    break
+                left -= refilled
                 settled = self._send_waiting()
             return settled
         finally:
@@ -77,14 +84,20 @@ class Sender:
                 self._ledger.last_error = message
                 self._reporter.troubled(message, detail)
 
-    def _refill(self) -> bool:
-        """Put some of the journal's backlog into the queue. False: there is none."""
+    def _backlog(self) -> int:
+        return 0 if self._journal is None else self._journal.backlog()
+
+    def _more_dead(self) -> bool:
+        return self._journal is not None and self._journal.more_dead
+
+    def _refill(self) -> int:
+        """Put some of the journal's backlog into the queue; how many records."""
         if self._journal is None:
-            return False
+            return 0
         records = self._journal.refill(self._max_waiting - self._buffer.waiting())
         for record in records:
             self._buffer.put(record)
-        return bool(records)
+        return len(records)
 
     def _send_waiting(self) -> bool:
         return self._send_identities() and self._send_events()

@@ -203,6 +203,8 @@ class Worker:
             self.begin_exit(deadline, closing=True)
         if self.ended:
             self._abandon()
+            if self.journal is not None:
+                self.journal.release()
 
     def disown(self) -> None:
         """In a child: let go of the parent's journal."""
