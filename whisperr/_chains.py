@@ -29,6 +29,7 @@ import hashlib
 import os
 import re
 import stat
+import struct
 import time
 from itertools import count
 from typing import Iterator
@@ -38,6 +39,8 @@ from whisperr._segments import Segment, can_map
 
 _NAME = re.compile(r"([0-9a-f]{20})-[0-9a-f]{8}")  # of a chain: prefix of its ids, and a lot
 _FILE = re.compile(rf"({_NAME.pattern})(?:\.lock|-([0-9a-f]{{8}})\.seg)")
+_DESTINATION = re.compile(r"[0-9a-f]{32}")
+_FLOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid: as Linux has it
 _LOCK_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
 _TRIES = 8  # an adopter may come between the making and the locking of a lock file
 
@@ -172,6 +175,28 @@ def _take(folder: str, name: str, flags: int) -> Chain | None:
             chain.disown()
         _held.pop(key, None)
         raise
+
+
+def is_destination(name: str) -> bool:
+    """Whether a folder of that name may be one of ours."""
+    return _DESTINATION.fullmatch(name) is not None
+
+
+def owner(lock_path: str) -> int | None:
+    """The pid of the process that holds a lock, 0 if it has none here; None: nobody holds it.
+
+    Asks, and takes nothing. Not for a process that may hold the lock itself.
+    """
+    try:
+        fd = os.open(lock_path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        return None
+    try:
+        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, question))
+        return None if kind == fcntl.F_UNLCK else max(0, pid)
+    finally:
+        os.close(fd)
 
 
 def files(folder: str) -> Iterator[tuple[str, int]]:

@@ -285,7 +285,7 @@ class Journal:
             chain.release(remove=False)
             self._tell(name, "a journal was written by a newer version, and is left to it")
             return
-        done = _Settled([numbers for item in found for numbers in item.settled])
+        done = SettledNumbers([numbers for item in found for numbers in item.settled])
         count = sum(item.open(done.contains) for item in found)
         for item in found:
             if item.segment.is_damaged:
@@ -314,7 +314,7 @@ class Journal:
             log.disown()
 
 
-class _Settled:
+class SettledNumbers:
     """A set of numbers, kept as ranges."""
 
     def __init__(self, ranges: list[range]) -> None:

@@ -16,6 +16,10 @@ from whisperr._version import __version__
 
 # name: its module, what it does
 COMMANDS = {
+    "journal": (
+        "whisperr.cli.journal",
+        "look at a journal folder, deliver or delete what is in it",
+    ),
     "sandbox": ("whisperr.sandbox.command", "run the ingestion API on this machine"),
 }
 

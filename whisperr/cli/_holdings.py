@@ -1,0 +1,87 @@
+"""What stands in a journal folder, read without disturbing anybody."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Iterator, NamedTuple
+
+from whisperr import _chains, _frames, _segments
+from whisperr._frames import Damage, Frame
+from whisperr._journal import SettledNumbers
+
+
+class Part(NamedTuple):
+    """One segment, read."""
+
+    path: str
+    created: float  # seconds since the epoch; 0.0 if that is unreadable
+    frames: list[Frame]  # of records
+    settled: list[range]
+    damaged: int  # bytes
+    reserved: int  # bytes
+    environment: bytes
+    note: str
+
+
+class Holding(NamedTuple):
+    """One chain: what one client of one process wrote, in order."""
+
+    folder: str
+    name: str
+    owner: int | None  # pid, 0 where it has none here; None: dead
+    parts: list[Part]
+
+    def is_settled(self) -> Callable[[int], bool]:
+        """Whether a number of this chain was delivered, or dropped for good."""
+        return SettledNumbers([numbers for part in self.parts for numbers in part.settled]).contains
+
+
+def holdings(journal_dir: str) -> Iterator[Holding]:
+    """All chains of all destinations, without disturbing any owner."""
+    for entry in sorted(os.scandir(journal_dir), key=lambda entry: entry.name):
+        if not _chains.is_destination(entry.name) or not entry.is_dir(follow_symlinks=False):
+            continue
+        names: dict[str, list[str]] = {}
+        for name, sequence in sorted(_chains.files(entry.path)):
+            paths = names.setdefault(name, [])
+            if sequence:
+                paths.append(os.path.join(entry.path, f"{name}-{sequence:08x}.seg"))
+        for name, paths in names.items():
+            owner = _chains.owner(os.path.join(entry.path, name + ".lock"))
+            parts = [part for part in map(_part, paths) if part is not None]
+            yield Holding(entry.path, name, owner, parts)
+
+
+def _part(path: str) -> Part | None:
+    try:
+        data = _segments.read_file(path)
+    except FileNotFoundError:  # its owner was quicker
+        return None
+    except OSError as error:
+        return Part(path, 0.0, [], [], 0, 0, b"", f"unreadable: {error.strerror}")
+    header, fault, start = _frames.decode_header(data)
+    items = list(_frames.scan(data, start)) if fault in ("", _frames.DAMAGED) else []
+    frames = [item for item in items if isinstance(item, Frame)]
+    damaged = sum(item.size for item in items if isinstance(item, Damage))
+    settled = [
+        numbers
+        for frame in frames
+        if frame.kind == _frames.SETTLED
+        for numbers in _frames.decode_settled(frame)
+    ]
+    return Part(
+        path,
+        header.created / 1e9 if header else 0.0,
+        [frame for frame in frames if frame.kind != _frames.SETTLED],
+        settled,
+        damaged,
+        len(data),
+        header.environment if header else b"",
+        fault,
+    )
+
+
+def set_aside(journal_dir: str) -> Iterator[str]:
+    """The files that were damaged when they were adopted."""
+    for folder, _, names in os.walk(journal_dir):
+        yield from (os.path.join(folder, name) for name in names if name.endswith(".seg.damaged"))

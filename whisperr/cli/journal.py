@@ -1,0 +1,257 @@
+"""``whisperr journal``: look at a journal folder, deliver or delete what dead processes left.
+
+``list`` and ``show`` only read, and ask the kernel for the owner of a lock without taking it:
+a live owner does not notice. ``deliver`` and ``purge`` touch what is dead, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Dict
+
+from whisperr._settings import DEFAULT_BASE_URL, check_timeout
+from whisperr._wire import Encoder, Identity
+
+if TYPE_CHECKING:
+    from whisperr._frames import Frame
+    from whisperr.cli._holdings import Holding, Part
+
+Row = Dict[str, Any]
+
+_COLUMNS = (
+    "chain",
+    "owner",
+    "segments",
+    "waiting",
+    "settled",
+    "bytes",
+    "reserved",
+    "age",
+    "damaged",
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, (_, summary, prepare) in _ACTIONS.items():
+        action = actions.add_parser(name, help=summary, description=f"{name}: {summary}.")
+        action.add_argument(
+            "--dir",
+            default=os.environ.get("WHISPERR_JOURNAL_DIR"),
+            help="the journal_dir of the clients (default: $WHISPERR_JOURNAL_DIR)",
+        )
+        prepare(action)
+
+
+def run(options: argparse.Namespace) -> int:
+    if not options.dir:
+        return _failed("name the folder: --dir, or WHISPERR_JOURNAL_DIR", 2)
+    try:
+        from whisperr.cli import _holdings  # noqa: F401
+    except ImportError as error:
+        return _failed(f"there is no journal on this operating system ({error})")
+    if not os.path.isdir(options.dir):
+        return _failed(f"there is no folder {options.dir}")
+    try:
+        return _ACTIONS[options.action][0](options)
+    except BrokenPipeError:  # `| head` has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        return _failed(f"{error.strerror or error}: {error.filename or options.dir}")
+
+
+def _failed(message: str, status: int = 1) -> int:
+    print(f"whisperr journal: {message}", file=sys.stderr)
+    return status
+
+
+# --- list
+
+
+def _list(options: argparse.Namespace) -> int:
+    from whisperr.cli._holdings import holdings
+
+    rows = [_row(holding) for holding in holdings(options.dir)]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    if not rows:
+        print("nothing: every record was delivered")
+        return 0
+    lines = [_COLUMNS, *(tuple(_shown(name, row[name]) for name in _COLUMNS) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(_COLUMNS))]
+    for line in lines:
+        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+    return 0
+
+
+def _row(holding: Holding) -> Row:
+    is_done = holding.is_settled()
+    frames = [frame for part in holding.parts for frame in part.frames]
+    waiting = [frame for frame in frames if not is_done(frame.number)]
+    created = [part.created for part in holding.parts if part.created]
+    return {
+        "destination": os.path.basename(holding.folder),
+        "chain": holding.name,
+        "owner": "dead" if holding.owner is None else f"alive {holding.owner or ''}".strip(),
+        "segments": len(holding.parts),
+        "waiting": len(waiting),
+        "settled": len(frames) - len(waiting),
+        "bytes": sum(frame.size for frame in waiting),
+        "reserved": sum(part.reserved for part in holding.parts),
+        "age": round(time.time() - min(created), 1) if created else None,
+        "damaged": sum(part.damaged for part in holding.parts) if holding.owner is None else 0,
+        "notes": sorted({part.note for part in holding.parts if part.note}),
+    }
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "age":
+        return "?" if value is None else f"{value:.0f} s"
+    return str(value)
+
+
+# --- show
+
+
+def _show(options: argparse.Namespace) -> int:
+    from whisperr.cli._holdings import holdings
+
+    shown = 0
+    for holding in holdings(options.dir):
+        if options.chain and not holding.name.startswith(options.chain):
+            continue
+        is_done = holding.is_settled()
+        for part in holding.parts:
+            for frame in part.frames:
+                settled = is_done(frame.number)
+                if settled and not options.all:
+                    continue
+                if options.limit is not None and shown >= options.limit:
+                    return 0
+                print(json.dumps(_record(holding, part, frame, settled), ensure_ascii=False))
+                shown += 1
+    return 0
+
+
+def _record(holding: Holding, part: Part, frame: Frame, settled: bool) -> Row:
+    """One record as it would be sent."""
+    from whisperr import _frames
+
+    dead = _frames.Dead(holding.name[:20].encode(), part.environment)
+    record = _frames.decode_record(frame, 0, dead)
+    row: Row = {"chain": holding.name, "number": frame.number, "settled": settled}
+    if record is None:
+        return {**row, "unknown": True}
+    if isinstance(record, Identity):
+        return {**row, "identify": _parsed(record.body), "id": (record.id or b"").decode()}
+    body = Encoder(None, 1 << 40).batch([record], b"")
+    return {**row, "track": _parsed(body, "events")}
+
+
+def _parsed(body: bytes, member: str = "") -> Any:
+    try:
+        value = json.loads(body)
+        return value[member][0] if member else value
+    except (ValueError, LookupError):
+        return body.decode("utf-8", "replace")
+
+
+# --- deliver
+
+
+def _deliver(options: argparse.Namespace) -> int:
+    from whisperr import Whisperr
+
+    key = os.environ.get("WHISPERR_API_KEY")
+    if not key:
+        return _failed("set WHISPERR_API_KEY: a record goes to the key it was tracked with", 2)
+    try:
+        client = Whisperr(key, base_url=options.base_url, journal_dir=options.dir)
+        timeout = check_timeout("--timeout", options.timeout)
+    except ValueError as error:
+        return _failed(str(error), 2)
+    settled = client.flush(timeout)
+    stats = client.stats()
+    client.shutdown(1.0)
+    dropped = sum(stats["dropped"].values())
+    left = stats["adopted"] - stats["delivered"] - dropped
+    print(f"{stats['delivered']} delivered, {dropped} dropped, {left} left")
+    if not settled:
+        why = stats["last_error"] or "the time was over"
+        print(f"whisperr journal: {why}", file=sys.stderr)
+    return 0 if settled and not dropped else 1
+
+
+# --- purge
+
+
+def _purge(options: argparse.Namespace) -> int:
+    from whisperr.cli._holdings import holdings, set_aside
+
+    dead = [holding for holding in holdings(options.dir) if holding.owner is None]
+    damaged = list(set_aside(options.dir)) if options.damaged else []
+    waiting = sum(_row(holding)["waiting"] for holding in dead)
+    what = f"{len(dead)} chains of dead processes with {waiting} undelivered records"
+    if options.damaged:
+        what += f", {len(damaged)} damaged files"
+    if not options.yes:
+        print(f"{what}: would be deleted; add --yes to do it")
+        return 1
+    deleted = sum(map(_delete, dead))
+    for path in damaged:
+        os.unlink(path)
+    print(f"{what}: deleted" if deleted == len(dead) else f"{what}: {deleted} chains deleted")
+    return 0 if deleted == len(dead) else 1
+
+
+def _delete(holding: Holding) -> bool:
+    from whisperr._chains import Chain
+
+    chain = Chain.claim(holding.folder, holding.name)
+    if chain is None:  # adopted meanwhile
+        return False
+    for path in chain.segments():
+        os.unlink(path)
+    chain.release(remove=True)
+    return True
+
+
+# --- the command line
+
+
+def _list_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="everything, for programs")
+
+
+def _show_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("chain", nargs="?", help="only this one; its first characters will do")
+    parser.add_argument("--all", action="store_true", help="settled records, too")
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many records")
+
+
+def _deliver_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--base-url", default=DEFAULT_BASE_URL, help="(default: %(default)s)")
+    parser.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="(default: %(default)s)"
+    )
+
+
+def _purge_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--damaged", action="store_true", help="and the files set aside")
+    parser.add_argument("--yes", action="store_true", help="do it")
+
+
+_ACTIONS = {
+    "list": (_list, "the chains of segments: owner, records, bytes, age", _list_arguments),
+    "show": (_show, "the records that wait, as JSON lines", _show_arguments),
+    "deliver": (_deliver, "deliver now what dead processes left", _deliver_arguments),
+    "purge": (_purge, "delete what dead processes left", _purge_arguments),
+}
