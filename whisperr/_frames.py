@@ -19,7 +19,8 @@ EVENT, RICH_EVENT, IDENTITY, SETTLED = range(4)  # kinds of frames
 
 FILE_MAGIC = b"\x89WHSPR\r\n"
 FRAME_MAGIC = b"\xf5Wj\xfa"  # 0xf5 and 0xfa occur in no UTF-8
-DAMAGED, FOREIGN, NEWER = "damaged", "foreign", "newer"  # states of a header beside "" for intact
+# What may be wrong with a header; "" for nothing.
+EMPTY, DAMAGED, FOREIGN, NEWER = "empty", "damaged", "foreign", "newer"
 
 _HEADER = struct.Struct("<8sHH16s20sIQ")  # and the environment, and a checksum
 _FRAME = struct.Struct("<4sIQq")  # magic, size of the payload, kind and number, nanoseconds
@@ -151,6 +152,8 @@ def decode_header(data: bytes) -> tuple[Header | None, str, int]:
 
     The magic number, the version and the size stay where they are in every version.
     """
+    if data.count(0) == len(data):  # killed before it was written: nothing was promised yet
+        return None, EMPTY, 0
     if data[: len(FILE_MAGIC)] != FILE_MAGIC or len(data) < _HEADER.size:
         return None, DAMAGED if data.find(FRAME_MAGIC) >= 0 else FOREIGN, 0
     _, version, size, destination, prefix, sequence, created = _HEADER.unpack_from(data)

@@ -299,7 +299,7 @@ class Found:
         self.damaged = 0  # bytes
         if self.fault == _frames.FOREIGN:
             self.damaged = len(data)
-        elif self.fault != _frames.NEWER:
+        elif self.fault not in (_frames.NEWER, _frames.EMPTY):
             self._look_through(data, start)
         self.segment.is_damaged = self.damaged > 0 or self.fault == _frames.DAMAGED
 
