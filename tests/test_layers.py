@@ -29,6 +29,7 @@ LAYERS = {
     "whisperr._outcome": 0,
     "whisperr._atfork": 0,
     "whisperr._json": 0,
+    "whisperr._process": 0,
     "whisperr._totals": 0,
     "whisperr.billing": 0,
     "whisperr._settings": 1,

@@ -1,7 +1,7 @@
 """The face: ``Whisperr``. Settings, and a pointer to this process's engine.
 
 Nothing here waits on a lock. The pointer is replaced in a child, by the at-fork hook or,
-where a fork runs none (uWSGI), by the pid check that every public method begins with.
+where a fork runs none (uWSGI), by the check that every public method begins with.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime
-from os import getpid
 from typing import Any, Callable, Mapping, Sequence
 
 from whisperr import _atfork
@@ -141,7 +140,7 @@ class Whisperr:
         if engine is None:
             return
         try:
-            if engine.pid != getpid():
+            if not engine.here[0]:
                 engine = self._engine_of_this_process(engine)
             if not event_type or (not external_user_id and external_user_id in _EMPTY):
                 return
@@ -174,7 +173,7 @@ class Whisperr:
         if engine is None:
             return
         try:
-            if engine.pid != getpid():
+            if not engine.here[0]:
                 engine = self._engine_of_this_process(engine)
             if not external_user_id and external_user_id in _EMPTY:
                 return
@@ -290,7 +289,7 @@ class Whisperr:
 
     def _own_engine(self) -> Engine | None:
         engine = self._engine
-        if engine is not None and engine.pid != getpid():
+        if engine is not None and not engine.here[0]:
             return self._engine_of_this_process(engine)
         return engine
 

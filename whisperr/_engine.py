@@ -26,6 +26,7 @@ from whisperr._buffer import Buffer
 from whisperr._handover import Handover, can_send
 from whisperr._json import Unencodable
 from whisperr._ledger import Ledger, Reason
+from whisperr._process import here
 from whisperr._report import Reporter, Superseded
 from whisperr._settings import Settings
 from whisperr._wire import Encoder, Event, Ignored, Record, Refused, renumbered
@@ -44,7 +45,7 @@ class Engine:
     """Accepts calls, has them delivered, keeps the ledger."""
 
     def __init__(self, settings: Settings, encoder: Encoder, closed: bool = False) -> None:
-        self.pid = os.getpid()
+        self.here = here()  # item 0: this is still the process that made it
         self.closed = closed
         self.shutdown_timeout = settings.shutdown_timeout
         self._settings = settings
@@ -59,22 +60,21 @@ class Engine:
         self._is_durable = settings.journal_dir is not None
         # The journal's own method, once there is one: this is in every track().
         self._keep = self._keep_first if self._is_durable else None
-        self._reporter = Reporter(settings.on_error, self.pid)
+        self._reporter = Reporter(settings.on_error, self.here)
         self._parts: dict[str, Worker] = {}  # the worker, once there is one
         self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
-        self._heirs: dict[int, Engine] = {}  # by pid: the engine that follows this one in a child
+        self._heirs: dict[int, Engine] = {}  # by id of ``here``: who follows this one in a child
 
     def heir(self) -> Engine:
         """The empty engine of the child that is asking. A closed one stays closed."""
-        pid = os.getpid()
-        if pid == self.pid:
+        if self.here[0]:
             return self
         worker = self._parts.get("worker")
         if worker is not None:
             worker.disown()
         heir = Engine(self._settings, self._encoder, self.closed)
         heir._handover = dict(self._handover)
-        return self._heirs.setdefault(pid, heir)
+        return self._heirs.setdefault(id(heir.here), heir)
 
     # --- accepting: any thread, a signal handler, __del__
 
@@ -211,7 +211,7 @@ class Engine:
     def retire(self) -> None:
         """The client was garbage collected: deliver what there is, then end the thread."""
         worker = self._parts.get("worker")
-        if worker is not None and self.pid == os.getpid():
+        if worker is not None and self.here[0]:
             worker.retire()
 
     def stats(self) -> dict[str, Any]:
@@ -301,7 +301,7 @@ class Engine:
             self._ledger,
             self._reporter,
             os.urandom(_PREFIX_BYTES).hex().encode(),
-            self.pid,
+            self.here,
             lambda: forget(self),
         )
         worker: Worker = self._parts.setdefault("worker", mine)
@@ -319,8 +319,7 @@ def forget(engine: Engine) -> None:
 
 def started() -> list[Engine]:
     """The engines in use in this process."""
-    pid = os.getpid()
-    return [engine for engine in list(_started.values()) if engine.pid == pid]
+    return [engine for engine in list(_started.values()) if engine.here[0]]
 
 
 def _drain_all(begun: float, for_good: bool) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
 from typing import Callable
 
 from whisperr._errors import DROPPED, JOURNAL, WhisperrError
+from whisperr._process import Here
 from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
@@ -33,9 +33,9 @@ class Superseded(BaseException):
 class Reporter:
     """Reports of one engine."""
 
-    def __init__(self, on_error: OnError | None, pid: int) -> None:
+    def __init__(self, on_error: OnError | None, here: Here) -> None:
         self._on_error = on_error
-        self._pid = pid
+        self._here = here
         self._stopped: str | None = None  # the type of trouble last warned of
 
     def lost(
@@ -64,7 +64,7 @@ class Reporter:
                 on_error = self._on_error
                 _isolated(lambda: on_error(error))
         finally:
-            if os.getpid() != self._pid:
+            if not self._here[0]:
                 raise Superseded
 
 

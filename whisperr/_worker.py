@@ -22,7 +22,6 @@ Fork: a worker belongs to the process that made it. The child makes its own and 
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections import deque
@@ -31,6 +30,7 @@ from typing import TYPE_CHECKING, Callable
 from whisperr import _exits
 from whisperr._buffer import Buffer
 from whisperr._ledger import Ledger, Reason
+from whisperr._process import Here
 from whisperr._report import Reporter, Superseded, logger
 from whisperr._sender import Sender
 from whisperr._settings import Settings
@@ -72,7 +72,7 @@ class Worker:
         ledger: Ledger,
         reporter: Reporter,
         id_prefix: bytes,
-        pid: int,
+        here: Here,
         on_end: Callable[[], None],
     ) -> None:
         # The constructor of the client has imported it; an import of whisperr does not pay for it.
@@ -83,7 +83,7 @@ class Worker:
             from whisperr._journal import Journal
 
             self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger)
-        self._pid = pid
+        self._here = here
         self._flush_at = settings.flush_at
         self._interval = settings.flush_interval
         self._buffer = buffer
@@ -225,7 +225,7 @@ class Worker:
 
         It goes on in the parent too, and there its record is delivered.
         """
-        return os.getpid() != self._pid
+        return not self._here[0]
 
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
