@@ -20,6 +20,8 @@ Fork: never reset. The engine throws the whole buffer away in the child.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections import deque
 from typing import Any, Callable, TypeVar
@@ -156,14 +158,7 @@ class Buffer:
 
     def settle(self, count: int) -> int:
         """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
-        settled = 0
-        for _ in range(count):
-            try:
-                self._in_flight.popleft()
-            except IndexError:
-                break
-            settled += 1
-        return settled
+        return len(_popped(self._in_flight, count))
 
     def restore(self) -> None:
         """Put what is in flight back to where it was: the front."""
@@ -191,32 +186,30 @@ class Buffer:
         self, queue: deque[R], size_of: Callable[[R], int], max_count: int, max_bytes: int
     ) -> list[R]:
         taken: list[R] = []
-        total = 0
-        fly = self._in_flight.append
+        take, fly, keep = queue.popleft, self._in_flight.append, taken.append
         self._moves += 1
-        while len(taken) < max_count:
-            try:
-                record = queue.popleft()
-            except IndexError:
-                break
-            size = size_of(record)
-            if total + size > max_bytes and taken:
-                queue.appendleft(record)
-                break
-            fly(record)
-            taken.append(record)
-            total += size
+        with contextlib.suppress(IndexError):  # others take from the queue, too
+            for _ in range(min(max_count, len(queue))):
+                record = take()
+                fly(record)
+                keep(record)
+        sizes = list(map(size_of, taken))
+        total = sum(sizes)
+        while total > max_bytes and len(taken) > 1:
+            total -= sizes.pop()
+            taken.pop()
+            with contextlib.suppress(IndexError):  # abandoned meanwhile
+                queue.appendleft(self._in_flight.pop())  # type: ignore[arg-type]
         self._moves += 1
         self._bytes.add(-total)
         return taken
 
 
-def _popped(queue: deque[Any]) -> list[Any]:
-    """All of a queue, popped one by one: each record goes to one taker, whoever else pops."""
-    records = []
-    while queue:
-        try:
-            records.append(queue.popleft())
-        except IndexError:  # somebody else took the last one in this moment
-            break
+def _popped(queue: deque[Any], limit: int = sys.maxsize) -> list[Any]:
+    """The oldest, popped one by one: each record goes to one taker, whoever else pops."""
+    records: list[Any] = []
+    take, keep = queue.popleft, records.append
+    with contextlib.suppress(IndexError):  # it is empty, or somebody else took the last one
+        for _ in range(min(limit, len(queue))):
+            keep(take())
     return records
