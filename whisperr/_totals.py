@@ -35,6 +35,10 @@ class Total:
         self._parts.append(amount)
         return next(self._sums)
 
+    def steps(self) -> tuple[Callable[[int], None], Callable[[], int]]:
+        """The two steps of add(), for a place where a call of it costs too much."""
+        return self._parts.append, self._sums.__next__
+
     def read(self) -> int:
         return self.add(0)
 
