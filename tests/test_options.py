@@ -41,6 +41,8 @@ OURS = {
     "max_event_bytes": 256 * 1024,
     "max_batch_bytes": 1024 * 1024,
     "max_queue_bytes": 64 * 1024 * 1024,
+    "journal_dir": None,
+    "max_journal_bytes": 64 * 1024 * 1024,
 }
 IDENTIFY = ("traits", "email", "phone", "push_token", "preferred_channel", "channels")
 
@@ -55,6 +57,7 @@ WHOLE = {
     "max_event_bytes": (1024, LARGEST, 1023, LARGEST + 1),
     "max_batch_bytes": (1024, LARGEST, 1023, LARGEST + 1),
     "max_queue_bytes": (1024, LARGEST, 1023, LARGEST + 1),
+    "max_journal_bytes": (1024 * 1024, LARGEST, 1024 * 1024 - 1, LARGEST + 1),
 }
 SECONDS = {
     "flush_interval": (5e-324, LONGEST, 0, LONGEST + 0.5),

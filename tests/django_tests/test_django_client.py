@@ -71,6 +71,7 @@ LEGAL = {
     "debug": True,
     "on_error": on_error,
     "max_batch_size": 17,
+    "journal_dir": "/journal",
 }  # the others are numbers, which may be one more than the default
 OPTIONS = inspect.signature(Whisperr).parameters
 

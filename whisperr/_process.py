@@ -1,0 +1,53 @@
+"""Which process is this? Asked in every call, so it has to cost nothing.
+
+``here()`` is a token of this process: its item 0 is true in the process that made it, and
+false in every child. It is one byte of a page that the kernel wipes at a fork, whatever forks
+(C code, too). Where there is no such page, the token asks for the pid.
+
+Gain: an ``os.getpid()`` is a system call of 0.17 to 0.5 µs, the byte 0.04 (benchmarks: the burst
+of track()). And pids recycle; a page doesn't.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import Protocol
+
+_WIPE_ON_FORK = 18  # MADV_WIPEONFORK of Linux 4.14; Python has no name for it
+
+
+class Here(Protocol):
+    def __getitem__(self, at: int, /) -> int: ...
+
+
+class _ByPid:
+    """For systems without such a page."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __getitem__(self, at: int, /) -> int:
+        return os.getpid() == self._pid
+
+
+_here: dict[int, Here] = {}  # by pid; those of ancestors are stale
+
+
+def here() -> Here:
+    """The token of this process. Two threads that ask at once get the same one."""
+    pid = os.getpid()
+    token = _here.get(pid)
+    if token is not None and not token[0]:  # an ancestor had this pid
+        _here.pop(pid, None)
+    return _here.setdefault(pid, _new()) if token is None or not token[0] else token
+
+
+def _new() -> Here:
+    try:
+        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        page.madvise(_WIPE_ON_FORK)
+    except (AttributeError, OSError, ValueError, TypeError):  # not Linux, an old one, no memory
+        return _ByPid()
+    page[0] = 1
+    return page
