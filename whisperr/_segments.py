@@ -170,9 +170,14 @@ class Segment:
                 os.close(fd)
                 os.unlink(path)
             raise
+        try:
+            store.write(encoded)
+        except BaseException:  # of a full disk, where nothing is reserved
+            store.close()
+            os.unlink(path)
+            raise
         segment._store = store
         segment.write = store.write
-        store.write(encoded)
         return segment
 
     def seal(self) -> None:
