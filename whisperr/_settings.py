@@ -174,13 +174,17 @@ def _folder(name: str, value: Any) -> str | None:
         return None
     try:
         path = os.fspath(value)
-    except TypeError:
+        os.fsencode(path)  # or every use of it would fail, by no OSError
+    except (TypeError, UnicodeEncodeError):
         path = b""
     if not isinstance(path, str) or not path or "\0" in path:
         raise ValueError(f"{name} must be a path (a string, a Path) or None; it is {_kind(value)}")
     if not _HAS_LOCKS:
         raise ValueError(f"{name} needs an operating system with fcntl; this one has none")
-    return os.path.abspath(path)  # a daemon changes its working folder
+    try:
+        return os.path.abspath(path)  # a daemon changes its working folder
+    except OSError:
+        raise ValueError(f"{name} is relative to a folder that is gone") from None
 
 
 def _url(name: str, value: Any) -> str:
