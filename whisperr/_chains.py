@@ -213,7 +213,7 @@ def used_bytes(folder: str) -> int:
     total = 0
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(".seg"):
+            if _FILE.fullmatch(entry.name):
                 with contextlib.suppress(OSError):  # deleted meanwhile
                     total += entry.stat(follow_symlinks=False).st_size
     return total
