@@ -55,12 +55,15 @@ def destination(base_url: str, key: str) -> bytes:
 
 def open_folder(journal_dir: str, where: bytes) -> str:
     """The folder of one destination, made if need be. OSError: it can't be used."""
-    os.makedirs(journal_dir, 0o700, exist_ok=True)
+    if not os.path.isdir(journal_dir):
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(journal_dir, 0o700)
+            os.chmod(journal_dir, 0o700)  # whatever the umask took away
     _check_folder(journal_dir)
     folder = os.path.join(journal_dir, where.hex())
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    if stat.S_IMODE(_check_folder(folder).st_mode) & 0o077:
+    if stat.S_IMODE(_check_folder(folder).st_mode) & 0o777 != 0o700:
         os.chmod(folder, 0o700)
     return folder
 
@@ -150,6 +153,8 @@ class Chain:
         fd = os.open(self._lock_path(), _LOCK_FLAGS | flags, 0o600)
         self._fds.append(fd)
         self._file = os.fstat(fd)
+        if stat.S_IMODE(self._file.st_mode) & 0o600 != 0o600:  # the umask would stop an adopter
+            os.fchmod(fd, 0o600)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return os.path.samestat(self._file, os.stat(self._lock_path()))

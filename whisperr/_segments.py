@@ -162,7 +162,10 @@ class Segment:
         segment._settled = len(encoded)
         fd = os.open(path, _CREATE, _MODE)
         try:
-            segment._inode = os.fstat(fd).st_ino
+            found = os.fstat(fd)
+            segment._inode = found.st_ino
+            if stat.S_IMODE(found.st_mode) != _MODE:  # the umask would stop an adopter
+                os.fchmod(fd, _MODE)
             size += len(encoded)
             store: Store = MappedStore(fd, size) if mapped else WrittenStore(fd, size)
         except BaseException:
