@@ -289,7 +289,8 @@ class Journal:
         count = sum(item.open(done.contains) for item in found)
         for item in found:
             if item.segment.is_damaged:
-                self._tell(item.segment.path, f"{item.damaged} bytes of a journal are damaged")
+                what = f"{item.damaged} bytes of a journal are damaged"
+                self._tell(item.segment.path, what if item.is_file else "a segment is no file")
         self._ledger.adopted.add(count)
         self._ledger.spilled.add(count)
         log = self._new_log(lambda: chain)

@@ -297,7 +297,8 @@ class Found:
 
     def __init__(self, path: str, prefix: bytes, environment: bytes, destination: bytes) -> None:
         """Read it. ``environment``: of a segment that has lost its own. OSError: unreadable."""
-        data = read_file(path)
+        self.is_file = stat.S_ISREG(os.lstat(path).st_mode)
+        data = read_file(path) if self.is_file else b""
         header, self.fault, start = _frames.decode_header(data)
         if header is not None and header.destination != destination:
             header, self.fault = None, _frames.FOREIGN
@@ -309,7 +310,7 @@ class Found:
             self.damaged = len(data)
         elif self.fault not in (_frames.NEWER, _frames.EMPTY):
             self._look_through(data, start)
-        self.segment.is_damaged = self.damaged > 0 or self.fault == _frames.DAMAGED
+        self.segment.is_damaged = self.damaged > 0 or not self.is_file
 
     def open(self, settled: Callable[[int], bool]) -> int:
         """What is not settled is from now on the segment's backlog; how many records that is."""
