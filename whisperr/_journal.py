@@ -16,6 +16,7 @@ Fork: the child closes its copies (disown) and has a journal of its own.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -37,6 +38,7 @@ from whisperr._wire import Event, Identity, Record
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
 _MAX_ADOPTED = 16  # chains at once: each costs a descriptor
 _MAX_REFILL = 2000  # records at once
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that may be over soon
 
 
 def _segment_of(record: Record) -> int | None:
@@ -268,19 +270,30 @@ class Journal:
                 return
             try:
                 chain = Chain.claim(folder, name)
-            except OSError as error:
-                self._tell(name, f"a journal can't be adopted ({type(error).__name__})")
-                continue
-            if chain is not None:
-                self._take_over(chain)
+                if chain is not None:
+                    self._take_over(chain, self._found(chain))
+            except OSError as error:  # perhaps the same with all of them: reported once
+                why = f"a journal can't be adopted ({os.strerror(error.errno or 0)})"
+                self._tell(name, why, once=why)
 
-    def _take_over(self, chain: Chain) -> None:
-        name, found = chain.name, []
-        for path in chain.segments():
-            try:
-                found.append(Found(path, chain.prefix, self._environment, self._where))
-            except OSError as error:
-                self._tell(path, f"a segment can't be read ({type(error).__name__})")
+    def _found(self, chain: Chain) -> list[Found]:
+        """Its segments. OSError: not now; the chain is released."""
+        found = []
+        try:
+            for path in chain.segments():
+                try:
+                    found.append(Found(path, chain.prefix, self._environment, self._where))
+                except OSError as error:
+                    if error.errno in _PASSING:  # without it, what it settles would be sent again
+                        raise
+                    self._tell(path, f"a segment can't be read ({type(error).__name__})")
+        except OSError:
+            chain.release(remove=False)
+            raise
+        return found
+
+    def _take_over(self, chain: Chain, found: list[Found]) -> None:
+        name = chain.name
         if any(item.fault == _frames.NEWER for item in found):
             chain.release(remove=False)
             self._tell(name, "a journal was written by a newer version, and is left to it")
@@ -298,9 +311,9 @@ class Journal:
         if not log.retire_if_done():
             self._adopted.append(log)
 
-    def _tell(self, name: str, message: str) -> None:
-        if name not in self._told:
-            self._told.add(name)
+    def _tell(self, name: str, message: str, once: str | None = None) -> None:
+        if (once or name) not in self._told:
+            self._told.add(once or name)
             self._news.append(News(0, message, name))
 
     # --- a child
