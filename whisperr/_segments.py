@@ -310,7 +310,8 @@ class Found:
             self.damaged = len(data)
         elif self.fault not in (_frames.NEWER, _frames.EMPTY):
             self._look_through(data, start)
-        self.segment.is_damaged = self.damaged > 0 or not self.is_file
+        whole = self.is_file and self.fault != _frames.DAMAGED
+        self.segment.is_damaged = self.damaged > 0 or not whole
 
     def open(self, settled: Callable[[int], bool]) -> int:
         """What is not settled is from now on the segment's backlog; how many records that is."""
