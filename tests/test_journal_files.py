@@ -25,10 +25,7 @@ from support.apps import run_app
 from support.clients import Reports
 from support.inputs import texts
 from support.journals import (
-    DYING,
-    KILLED,
-    NOWHERE,
-    assert_ledger,
+    accounts,
     deliver,
     files,
     flip,
@@ -36,7 +33,6 @@ from support.journals import (
     heir,
     layout,
     leave_dead,
-    modes,
 )
 from support.rows import named
 from whisperr import Whisperr, _chains, _frames
@@ -301,3 +297,343 @@ def test_noise(tmp_path: Path, seed: int) -> None:
         for magic in (b"", b"\x89WHSPR\r\n", b"\x89WHSPR\r\n\x01\x00", b"\xf5Wj\xfa"):
             look = Look(tmp_path / "segment", magic + noise)
             assert look.records == [] and look.found.segment.is_damaged
+
+
+# --- damage, from end to end: a process that was killed, and the next one
+
+SECRET = "Ada Lovelace"  # stands for personal data
+CALLS = 40
+TRACKING = f"""
+client = new_journal(app_version="7.1")
+from datetime import datetime, timedelta, timezone
+earlier = datetime.now(timezone.utc) - timedelta(days=2)
+for n in range({CALLS}):
+    before = time.time_ns()
+    if n % 8 == 5:
+        client.identify("user_%d" % n, traits={{"name": "{SECRET}"}})
+    elif n % 8 == 3:
+        client.track("user_%d" % n, "it_happened", {{"n": n, "name": "{SECRET}"}}, {{"a": n}},
+            occurred_at=earlier, message_id="mine-%d" % n)
+    else:
+        client.track("user_%d" % n, "it_happened", {{"n": n, "name": "{SECRET}"}})
+    account(n=n, before=before, after=time.time_ns(), earlier=earlier.timestamp())
+die()
+"""
+
+
+class Dead:
+    """A process that was killed: its journal, and what it had tracked."""
+
+    def __init__(self, server: Sandbox, folder: Path) -> None:
+        self.key = "wrk_of_the_dead"
+        self.url = server.url
+        self.server = server
+        self._journal = leave_dead(server, self.key, folder, TRACKING)
+        self._account = {line["n"]: line for line in accounts(folder)}
+        (self.path,) = files(self._journal)
+        self.data = self.path.read_bytes()
+        self.plan = layout(self.data)
+        self.prefix = self.path.name[:20]
+
+    def copy(self, to: Path) -> Path:
+        """The path of its segment in a journal of its own."""
+        shutil.copytree(self._journal, to)
+        self.server.forget(self.key)
+        (path,) = files(to)
+        return path
+
+    def intact(self, data: bytes) -> set[int]:
+        """The numbers of the frames that are still the same in a changed file."""
+        same = self.plan.frames
+        return {f.number for f in same if data[f.start : f.end] == self.data[f.start : f.end]}
+
+    def assert_arrived(self, numbers: set[int], version: str | None = "7.1") -> None:
+        """Exactly these calls, each once, each with its own id, its own time and its environment."""
+        events = {event["properties"]["n"]: event for event in self.server.events(self.key)}
+        identities = {item["external_user_id"] for item in self.server.identities(self.key)}
+        assert {*events, *(int(user[5:]) for user in identities)} == numbers
+        for n, event in events.items():
+            own = n % 8 == 3
+            assert event["context"]["$message_id"] == (
+                f"mine-{n}" if own else f"{self.prefix}{n:012x}"
+            )
+            assert event["properties"] == {"n": n, "name": SECRET}
+            assert event["external_user_id"] == f"user_{n}"
+            assert event["context"].get("app_version") == ("7.1" if own else version)
+            assert event["context"].get("a") == (n if own else None)
+            self._assert_time(event["occurred_at"], n, own)
+        ledger = self.server.ledger(self.key)
+        assert (ledger["twice"], ledger["resent"], ledger["refused"]) == (0, 0, 0), ledger
+        assert ledger["identities_twice"] == 0
+
+    def _assert_time(self, text: str, n: int, own: bool) -> None:
+        parsed = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        found = round(parsed.timestamp() * 1000)
+        line = self._account[n]
+        if own:
+            assert found == int(line["earlier"] * 1000)
+        else:
+            assert line["before"] // 1_000_000 <= found <= line["after"] // 1_000_000
+
+
+@pytest.fixture(scope="module")
+def dead(server: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Dead:
+    return Dead(server, tmp_path_factory.mktemp("dead"))
+
+
+@pytest.fixture(autouse=True)
+def _discreet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing in any log is a key or personal, whatever a test does."""
+    for name in ("whisperr", "requests", "urllib3"):
+        caplog.set_level(logging.DEBUG, name)
+    yield
+    assert not re.search(rf"{SECRET}|wrk_|user_\d|mine-\d", caplog.text)
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+Damage = Callable[[bytes, Dead], bytes]
+
+
+def zeroed(start: int, stop: int) -> Damage:
+    return lambda data, dead: data[:start] + bytes(stop - start) + data[stop:]
+
+
+DAMAGES: dict[str, Damage] = {
+    "cut off in a frame": lambda data, dead: data[: dead.plan.frames[20].end - 3],
+    "cut off in the header": lambda data, dead: data[:30],
+    "one bit of one frame": lambda data, dead: flip(data, [dead.plan.frames[7].start * 8 + 77]),
+    "bits of three frames": lambda data, dead: flip(
+        data, [dead.plan.frames[n].end * 8 - 50 for n in (0, 20, CALLS - 1)]
+    ),
+    "one bit of the header": lambda data, dead: flip(data, [12 * 8]),
+    "the version of the header": lambda data, dead: flip(data, [8 * 8 + 3]),
+    "a page of zeros at the begin": zeroed(0, 4096),
+    "a page of zeros inside": zeroed(2048, 3072),
+    "noise inside": lambda data, dead: data[:1500] + os.urandom(700) + data[2200:],
+    "noise behind": lambda data, dead: (
+        data[: dead.plan.end] + os.urandom(700) + data[dead.plan.end + 700 :]
+    ),
+    "text": lambda data, dead: b"Dear operator, this is no journal.\n" * 90,
+}
+
+
+@pytest.mark.parametrize("damage", named(DAMAGES))
+def test_a_damaged_segment_of_a_killed_process(
+    dead: Dead, damage: Damage, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every intact record arrives with its own id and time; the damage is reported once, and the
+    file set aside as it was. A second client hears nothing of it."""
+    path = dead.copy(tmp_path / "journal")
+    changed = damage(dead.data, dead)
+    path.write_bytes(changed)
+    reports, stats = deliver(dead.url, dead.key, tmp_path / "journal")
+    intact = dead.intact(changed)
+    whole_header = changed[: dead.plan.header_end] == dead.data[: dead.plan.header_end]
+    dead.assert_arrived(intact, "7.1" if whole_header else None)
+    assert (stats["adopted"], stats["delivered"]) == (len(intact), len(intact))
+    assert [(error.type, error.count) for error in reports.all] == [("journal", 0)]
+    assert re.fullmatch(r"\d+ bytes of a journal are damaged", reports.all[0].message)
+    assert reports.all[0].detail == str(path)
+    assert warnings(caplog) == [f"journal: {reports.all[0].message}"]
+    aside = Path(f"{path}.damaged")
+    assert aside.read_bytes() == changed
+    assert list(folder_of(tmp_path / "journal").iterdir()) == [aside]
+    again, stats = deliver(dead.url, dead.key, tmp_path / "journal")
+    assert (again.all, stats["adopted"], aside.read_bytes()) == ([], 0, changed)
+
+
+def test_an_undamaged_segment_of_a_killed_process(dead: Dead, tmp_path: Path) -> None:
+    """All arrives, nothing is reported, and no file is left."""
+    dead.copy(tmp_path / "journal")
+    reports, stats = deliver(dead.url, dead.key, tmp_path / "journal")
+    dead.assert_arrived(set(range(CALLS)))
+    assert (stats["adopted"], reports.all) == (CALLS, [])
+    assert list(folder_of(tmp_path / "journal").iterdir()) == []
+
+
+def as_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def as_zeros(path: Path) -> None:
+    path.write_bytes(bytes(65536))
+
+
+def as_text(path: Path) -> None:
+    path.write_text("Dear operator")
+
+
+def as_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "inside").write_text("kept")
+
+
+def as_pipe(path: Path) -> None:
+    os.mkfifo(str(path))
+
+
+def as_socket(path: Path) -> None:
+    os.mknod(str(path), 0o600 | stat.S_IFSOCK)
+
+
+def as_link(path: Path) -> None:
+    outside = path.parents[2] / "outside"
+    outside.write_bytes(_frames.encode_header(HEADER))
+    path.symlink_to(outside)
+
+
+def as_dangling_link(path: Path) -> None:
+    path.symlink_to("/nowhere/at/all")
+
+
+def as_device(path: Path) -> None:
+    os.mknod(str(path), 0o600 | stat.S_IFCHR, os.makedev(1, 5))  # /dev/zero: without an end
+
+
+# What stands there, and whether it is worth a report.
+INTRUDERS = {
+    "an empty file": (as_empty, False),
+    "a file of zeros": (as_zeros, False),
+    "a text": (as_text, True),
+    "a folder": (as_folder, True),
+    "a pipe": (as_pipe, True),
+    "a socket": (as_socket, True),
+    "a link": (as_link, True),
+    "a dangling link": (as_dangling_link, True),
+    "a device": (as_device, True),
+}
+
+
+@pytest.mark.parametrize(("intrude", "is_told"), named(INTRUDERS))
+@pytest.mark.parametrize("behind", [False, True], ids=["in a chain of its own", "behind another"])
+def test_what_stands_under_the_name_of_a_segment(
+    dead: Dead,
+    intrude: Callable[[Path], None],
+    is_told: bool,
+    behind: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is not followed, not waited for, reported once and set aside as it is; what a process
+    was killed over as it made a segment is no damage, and goes without a word."""
+    path = dead.copy(tmp_path / "journal")
+    name = path.name[:-12] + "00000009.seg" if behind else f"{'f' * 20}-00000000-00000001.seg"
+    place = path.with_name(name)
+    intrude(place)
+    reports, _ = deliver(dead.url, dead.key, tmp_path / "journal")
+    dead.assert_arrived(set(range(CALLS)))
+    assert [error.type for error in reports.all] == ["journal"] * is_told
+    assert len(warnings(caplog)) == is_told
+    left = list(folder_of(tmp_path / "journal").iterdir())
+    assert left == [Path(f"{place}.damaged")] * is_told
+    if intrude is as_folder:
+        assert (left[0] / "inside").read_text() == "kept"
+    if intrude is as_link:
+        assert (tmp_path / "outside").read_bytes() == _frames.encode_header(HEADER)
+    assert deliver(dead.url, dead.key, tmp_path / "journal")[0].all == []
+
+
+@pytest.mark.parametrize(
+    "intrude",
+    named(
+        {
+            "a folder": as_folder,
+            "a link": as_link,
+            "a dangling link": as_dangling_link,
+            "a pipe": as_pipe,
+        }
+    ),
+)
+def test_what_stands_under_the_name_of_a_lock(
+    dead: Dead, intrude: Callable[[Path], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who can't be asked for the right to a chain keeps only that chain from being adopted."""
+    path = dead.copy(tmp_path / "journal")
+    intrude(path.with_name(f"{'0' * 20}-00000000.lock"))
+    reports, _ = deliver(dead.url, dead.key, tmp_path / "journal")
+    dead.assert_arrived(set(range(CALLS)))
+    assert [error.type for error in reports.all] in (["journal"], [])  # a pipe is as good as a file
+    assert len(warnings(caplog)) == len(reports.all)
+    if intrude is as_link:
+        assert (tmp_path / "outside").read_bytes() == _frames.encode_header(HEADER)
+
+
+def newer(data: bytes) -> bytes:
+    """The same under a header of version 2."""
+    end = layout(data).header_end
+    head = data[:8] + struct.pack("<H", 2) + data[10 : end - 4]
+    return sealed(head) + data[end:]
+
+
+def test_a_newer_version_is_left_alone(
+    dead: Dead, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With all of its chain, byte for byte; reported once, and free for whoever can read it."""
+    path = dead.copy(tmp_path / "journal")
+    other = path.with_name(path.name[:-12] + "00000002.seg")
+    other.write_bytes(newer(dead.data))
+    reports = Reports()
+    client = heir(dead.url, dead.key, tmp_path / "journal", on_error=reports)
+    for _ in range(3):
+        journal_of(client).adopt_at = 0.0  # as after a minute
+        assert client.flush()
+    assert [error.type for error in reports.all] == ["journal"] and len(warnings(caplog)) == 1
+    assert "newer version" in reports.all[0].message
+    source = """
+        import fcntl, os, sys
+        fcntl.lockf(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """
+    run_app(dead.server, dead.key, tmp_path, source, arguments=[f"{str(path)[:-13]}.lock"])
+    client.track("u", "order_paid", {"n": 99})
+    assert client.shutdown()
+    assert (path.read_bytes(), other.read_bytes()) == (dead.data, newer(dead.data))
+    assert [event["properties"]["n"] for event in dead.server.events(dead.key)] == [99]
+
+
+def server_of(dead: Dead) -> Sandbox:
+    return dead._server
+
+
+def journal_of(client: Whisperr) -> Any:
+    """What it has on disk, made at its first use."""
+    assert client._engine is not None
+    return client._engine._journal()
+
+
+def test_a_segment_of_another_destination_is_not_sent(dead: Dead, tmp_path: Path) -> None:
+    """Moved into the wrong folder, it is set aside: its events are for another key."""
+    path = dead.copy(tmp_path / "journal")
+    stranger = tmp_path / "other" / _chains.destination(dead.url, "wrk_other").hex() / path.name
+    stranger.parent.mkdir(parents=True)
+    shutil.copy(str(path), str(stranger))
+    reports, stats = deliver(dead.url, "wrk_other", tmp_path / "other")
+    assert (stats["adopted"], [error.type for error in reports.all]) == (0, ["journal"])
+    assert Path(f"{stranger}.damaged").read_bytes() == dead.data
+
+
+def test_a_file_of_another_user_is_reported_and_left(dead: Dead, tmp_path: Path) -> None:
+    """What stands beside it is delivered all the same."""
+    path = dead.copy(tmp_path / "journal")
+    stranger = path.with_name(f"{'f' * 20}-00000000-00000001.seg")
+    stranger.write_bytes(dead.data)
+    os.chown(str(stranger), 12345, -1)
+    reports, _ = deliver(dead.url, dead.key, tmp_path / "journal")
+    dead.assert_arrived(set(range(CALLS)))
+    assert [error.type for error in reports.all] == ["journal"]
+    assert stranger.read_bytes() == dead.data
+
+
+def test_the_names_of_others_are_not_touched(dead: Dead, tmp_path: Path) -> None:
+    """A file of a name that isn't ours is neither read, nor moved, nor counted as full."""
+    path = dead.copy(tmp_path / "journal")
+    others = [path.with_name(name) for name in ("x.seg", "notes.txt", "0.lock", ".hidden", "é")]
+    for other in others:
+        other.write_bytes(b"x" * 700_000)
+    assert _chains.used_bytes(str(path.parent)) == len(dead.data)
+    reports, _ = deliver(dead.url, dead.key, tmp_path / "journal", max_journal_bytes=2**20)
+    assert reports.all == []
+    assert sorted(path.parent.iterdir()) == sorted(others)
+    assert {other.read_bytes() for other in others} == {b"x" * 700_000}

@@ -5,6 +5,7 @@ The format is read here without the product's own reader, so that the two may di
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Iterable
@@ -22,11 +23,18 @@ KILLED = -9  # the status of a process that ended by SIGKILL
 
 # What a process does whose events are to be found: it hears of trouble, and dies by SIGKILL.
 DYING = """\
+import json
 import signal
+
+ACCOUNT = os.open("account", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def account(**line):
+    os.write(ACCOUNT, json.dumps(line).encode() + b"\\n")
 
 
 def new_journal(folder="journal", **options):
@@ -70,6 +78,11 @@ def layout(data: bytes) -> Layout:
         at = end
     assert not data[at:].strip(b"\0")
     return Layout(header_end, frames, at)
+
+
+def accounts(folder: Path) -> list[dict[str, Any]]:
+    """What a program wrote by ``account()``."""
+    return [json.loads(line) for line in (folder / "account").read_text().splitlines()]
 
 
 def files(journal: Path, ending: str = ".seg") -> list[Path]:
