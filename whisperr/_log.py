@@ -144,6 +144,7 @@ class Log:
     def reopen(self) -> bool:
         """Try again after a failure. True: there is a file."""
         if self.current is None:
+            self.retire()  # what is done takes room, and no later frame can say so
             self._rotate(self._newest(), 0)
         return self.current is not None
 
