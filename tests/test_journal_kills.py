@@ -1,0 +1,72 @@
+"""SIGKILL between every two instructions of the journal: nothing is lost, nothing is stuck.
+
+A process counts the instructions that it executes in the modules of the journal and kills itself
+before a given one: while it appends, rotates, settles, adopts the journal of a process that was
+killed before it, drops, deletes, and while it ends. Then a process with the same folder flushes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.killing import Kill, Killer, kill_servers
+from whisperr.sandbox import Sandbox
+
+LIVES = ["plain", "spilling", "dropping"]
+EACH = 12  # kills of each life in the ordinary run
+LEAST = 1_000  # kills in the storm
+
+# What must be among the functions in which a process was killed.
+STEPS = {
+    "append", "_rotate", "_follow", "seal", "_fill", "create", "new_segment", "_take", "_lock",
+    "settle", "sweep", "is_done", "remove", "_unlink", "release", "retire", "claim", "_adopt",
+    "_take_over", "inherit", "open", "load", "spill", "refill", "drop", "drop_oldest", "_trim",
+}  # fmt: skip
+
+
+@pytest.fixture
+def killer(server: Sandbox, key: str, tmp_path: Path) -> Iterator[Killer]:
+    with kill_servers(server, key, tmp_path) as killer:
+        yield killer
+
+
+def assert_harmless(kills: list[Kill], least: int) -> None:
+    """After each: all numbers there, each under one id, no repeat but of what was in flight, and
+    no file left; and so many were kills indeed.
+    """
+    faults = [f"{kill.point}: {fault}" for kill in kills for fault in kill.faults]
+    assert not faults, f"{len(faults)} of {len(kills)}:\n" + "\n".join(faults[:20])
+    assert sum(kill.was_killed for kill in kills) >= least
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["mapped", "written"])
+@pytest.mark.parametrize("life", LIVES)
+def test_a_kill_anywhere_loses_nothing(killer: Killer, life: str, written: bool) -> None:
+    """Killed at instructions spread over all that a process does with the journal, through a map
+    and by write(2): what track() had returned from arrives, once save for what was in flight, and
+    the folder is empty afterwards. Of a full journal only the oldest is missing.
+    """
+    points = killer.points(life, written)
+    chosen = points[:: len(points) // EACH + 1]
+    assert_harmless(killer.kill_all(chosen), least=len(chosen) - 3)
+
+
+@pytest.mark.storm
+@pytest.mark.timeout(900)
+def test_a_kill_between_every_two_instructions_loses_nothing(killer: Killer) -> None:
+    """The same before each instruction of the journal that any of these lives comes to."""
+    points = [point for life in LIVES for point in killer.points(life, written=False)]
+    seen: Counter[object] = Counter()
+    chosen = []
+    for point in points:
+        seen[point.where] += 1
+        if seen[point.where] == 1 or point.where[1] in STEPS:
+            chosen.append(point)
+    kills = killer.kill_all(chosen)
+    assert_harmless(kills, LEAST)
+    assert not STEPS - {kill.point.where[1] for kill in kills if kill.was_killed}
+    print(Counter(kill.point.life for kill in kills), sum(kill.resent for kill in kills))
