@@ -203,7 +203,8 @@ class Log:
     def is_lost(self) -> bool:
         """Somebody deleted the file that is being written."""
         newest = self._newest()
-        return bool(newest.path) and not newest.is_there()
+        # What was the newest a moment ago may have been dropped by drop_oldest() since.
+        return bool(newest.path) and not newest.is_there() and not newest.is_dropped
 
     def forsake(self) -> int:
         """Go on elsewhere, after is_lost(); how many records were lost with the files."""

@@ -28,7 +28,7 @@ FAULTS: dict[str, list[dict[str, Any]]] = {  # of the ingestion server, while a 
     "spilling": [{"do": "status", "status": 503, "times": 3}],
     "dropping": [{"do": "status", "status": 503, "times": -1}],
 }
-SAFE = 30  # of the newest events, which even a full disk of LIMIT bytes holds
+SAFE = 20  # of the newest events, which a full journal of LIMIT bytes holds
 
 Where = tuple  # file, function, its first line, offset of the instruction
 
