@@ -84,7 +84,6 @@ class Chain:
         self.folder = folder
         self.name = name
         self.prefix = name[:20].encode()
-        self.made = 0  # segments
         self._key = key
         self._mapped: bool | None = None  # not known yet
         self._sequences = count(1)
@@ -114,7 +113,6 @@ class Chain:
         """The next one of this chain. OSError: no room, no right."""
         if self._mapped is None:
             self._mapped = can_map(os.stat(self.folder).st_dev)
-        self.made += 1
         sequence = next(self._sequences)
         header = Header(where, self.prefix, sequence, time.time_ns(), environment)
         return Segment.create(self._path(sequence), header, size, self._mapped)

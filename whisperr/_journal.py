@@ -38,6 +38,7 @@ from whisperr._wire import Event, Identity, Record
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
 _MAX_ADOPTED = 16  # chains at once: each costs a descriptor
 _MAX_REFILL = 2000  # records at once
+_SHARES = 8  # processes that may write as fast as this one, before a look at the folder
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that may be over soon
 
 
@@ -74,6 +75,8 @@ class Journal:
         self.more_dead = False  # left unclaimed, as there was no room
         self._told: set[str] = set()  # names of files that were reported once
         self._trimming = threading.Lock()
+        self._room = 0  # bytes in the folder up to the limit, when it was last looked at
+        self._made = 0  # bytes since then
         self._log = self._new_log(self._new_chain)
 
     def _new_log(self, new_chain: Callable[[], Chain]) -> Log:
@@ -81,7 +84,7 @@ class Journal:
             new_chain,
             self._where,
             self._environment,
-            self._max_bytes // 8,
+            self._max_bytes // 16,
             self._failed,
             self._trim,
         )
@@ -148,14 +151,21 @@ class Journal:
             message = f"the journal can't be used ({why}): memory only until it works again"
             self._news.append(News(0, message, f"{self._folder}: {error.strerror}"))
 
-    def _trim(self) -> None:
-        """After a rotation: drop the oldest segments that are held here until the limit holds."""
-        if not self._trimming.acquire(False):
+    def _trim(self, size: int) -> None:
+        """After a rotation: drop the oldest segments that are held here until the limit holds.
+
+        A look at the folder is spared while this process has made but a part of the room there
+        was: others may have made more.
+        """
+        self._made += size
+        if self._made * _SHARES < self._room or not self._trimming.acquire(False):
             return
         try:
+            self._made = 0
             folder = self._open_folder()
-            while _chains.used_bytes(folder) > self._max_bytes:
-                lost = self._drop_oldest()
+            while True:
+                self._room = self._max_bytes - _chains.used_bytes(folder)
+                lost = self._drop_oldest() if self._room < 0 else None
                 if lost is None:
                     return
                 self._lost(lost, "the journal is full (max_journal_bytes): dropped the oldest")

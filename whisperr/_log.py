@@ -19,6 +19,7 @@ Fork: the child disowns what it inherits and never appends: _rotate asks for the
 from __future__ import annotations
 
 import os
+import time
 from typing import Callable, Iterator, Sequence
 
 from whisperr._chains import Chain
@@ -26,8 +27,11 @@ from whisperr._frames import encode_settled
 from whisperr._segments import Segment
 from whisperr._wire import Record
 
-_FIRST_BYTES = 64 * 1024  # of a chain's first segment; each next one is twice as large, up to
-_LARGEST_BYTES = 512 * 1024
+# A segment holds what comes in ten seconds to a minute: making one costs a call some 0.3 ms.
+_SMALLEST = 64 * 1024  # bytes
+_LARGEST = 4 * 1024 * 1024  # bytes
+_FAST, _SLOW = 10.0, 60.0  # seconds in which one was filled
+_GROWTH = 4
 
 Failed = Callable[[OSError], None]
 
@@ -42,7 +46,7 @@ class Log:
         environment: bytes,
         largest_bytes: int,
         on_failure: Failed,
-        on_rotation: Callable[[], None],
+        on_rotation: Callable[[int], None],
     ) -> None:
         self.current: Segment | None = Segment()  # None: there is no file to be had
         self._oldest: Segment = self.current
@@ -50,7 +54,9 @@ class Log:
         self._new_chain = new_chain
         self._where = where
         self._environment = environment
-        self._largest = min(_LARGEST_BYTES, largest_bytes)
+        self._largest = max(_SMALLEST, min(_LARGEST, largest_bytes))
+        self._size = _SMALLEST
+        self._made_at = 0.0  # monotonic seconds; 0: none yet
         self._on_failure = on_failure
         self._on_rotation = on_rotation
         self._pid = os.getpid()
@@ -118,8 +124,8 @@ class Log:
         first = chain is None
         chain = chain or self._new_chain()
         try:
-            size = min(self._largest, _FIRST_BYTES << min(8, chain.made))
-            made = chain.new_segment(self._where, self._environment, max(size, room))
+            size = max(self._next_size(), room)
+            made = chain.new_segment(self._where, self._environment, size)
         except BaseException:
             if first:
                 chain.release(remove=True)
@@ -127,13 +133,24 @@ class Log:
         self._files[made.handle] = (made, chain)  # before anybody can find it
         following = full.next.setdefault("next", made)
         if following is made:
-            self._on_rotation()
+            self._on_rotation(size)
         else:
             del self._files[made.handle]
             made.remove()
             if first:
                 chain.release(remove=True)
         return following
+
+    def _next_size(self) -> int:
+        now = time.monotonic()
+        lasted, self._made_at = now - self._made_at, now
+        if lasted == now:
+            return self._size
+        if lasted < _FAST:
+            self._size = min(self._largest, self._size * _GROWTH)
+        elif lasted > _SLOW:
+            self._size = max(_SMALLEST, self._size // _GROWTH)
+        return self._size
 
     def _fail(self, error: OSError) -> None:
         self.current = None
