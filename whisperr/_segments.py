@@ -36,7 +36,7 @@ from whisperr._totals import Total
 from whisperr._wire import Record
 
 # File systems on which a reserved block is a promise; on one that copies on write it is not.
-_MAPPABLE = frozenset({"ext2", "ext3", "ext4", "xfs", "tmpfs"})
+_MAPPABLE = frozenset({b"ext2", b"ext3", b"ext4", b"xfs", b"tmpfs"})
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 # Without O_NONBLOCK a pipe of that name would hang the reader.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -351,13 +351,15 @@ def can_map(device: int) -> bool:
     """Whether a store to a reserved block can't fail on the file system of this device number."""
     if not hasattr(os, "posix_fallocate"):
         return False
-    wanted = f"{os.major(device)}:{os.minor(device)}"
+    wanted = b"%d:%d" % (os.major(device), os.minor(device))
     try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-            for line in mounts:
+        with open("/proc/self/mountinfo", "rb", buffering=0) as mounts:
+            lines = mounts.readall().splitlines()
+        for line in lines:
+            if wanted in line:
                 fields = line.split()
                 if fields[2] == wanted:
-                    return fields[fields.index("-") + 1] in _MAPPABLE
+                    return fields[fields.index(b"-") + 1] in _MAPPABLE
     except (OSError, ValueError, IndexError):
         pass
     return False
