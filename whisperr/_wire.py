@@ -40,6 +40,7 @@ _MICROSECOND = timedelta(microseconds=1)
 _SECOND = 1_000_000_000  # nanoseconds
 _MILLISECOND = 1_000_000  # nanoseconds
 _BATCH_OPEN, _BATCH_CLOSE = b'{"events":[', b"]}"
+_TAILS = [b'%02x"}},' % last for last in range(256)]  # of an event: the end of its id, a comma
 # What an event has beside its call (without the last brace) and its context.
 _EVENT_FRAME = (
     len(b'},"occurred_at":"2026-01-01T00:00:00.000Z","context":{,"$message_id":"","}}') + 32
@@ -172,29 +173,39 @@ class Encoder:
         return size
 
     def batch(self, events: list[Event], prefix: bytes) -> bytes:
-        """The body of one request. ``prefix``: what makes the ids of this process unique."""
-        parts: list[bytes] = []
+        """The body of one request. ``prefix``: what makes the ids of this process unique.
+
+        Most events differ from the one before in their call and in the last two digits of their
+        number. All else is rendered once for each millisecond, and for each 256 numbers: a third
+        of the time of a format for each event.
+        """
+        parts: list[bytes] = [_BATCH_OPEN]
         environment = self.environment_bytes
-        second = millisecond = None
+        begin = end = 0  # nanoseconds
+        second = block = None  # block: a number without its last two digits
         text = opening = frame = b""
         for number, when, call, extra, _ in events:
-            now = when // _MILLISECOND
-            if now != millisecond:  # what the events of one millisecond share
-                millisecond = now
-                if now // 1000 != second:
-                    second = now // 1000
+            if not begin <= when < end or number >> 8 != block:
+                millisecond = when // _MILLISECOND
+                begin = millisecond * _MILLISECOND
+                end = begin + _MILLISECOND
+                block = number >> 8
+                if millisecond // 1000 != second:
+                    second = millisecond // 1000
                     text = _second_text(second)
-                opening = b',"occurred_at":"%b.%03dZ","context":{' % (text, now % 1000)
-                frame = b'%b%b,"$message_id":"%b' % (opening, environment, prefix)
+                opening = b',"occurred_at":"%b.%03dZ","context":{' % (text, millisecond % 1000)
+                frame = b'%b%b,"$message_id":"%b%010x' % (opening, environment, prefix, block)
             if extra is None:
-                parts.append(b'%b%b%012x"}}' % (call, frame, number))
+                parts += (call, frame, _TAILS[number & 255])
                 continue
             context, message_id = extra
             message_id = message_id or b'"%b"' % generated_id(prefix, number)
             parts.append(
-                b'%b%b%b,"$message_id":%b}}' % (call, opening, context or environment, message_id)
+                b'%b%b%b,"$message_id":%b}},' % (call, opening, context or environment, message_id)
             )
-        return _BATCH_OPEN + b",".join(parts) + _BATCH_CLOSE
+        parts[-1] = parts[-1][:-1]  # its comma
+        parts.append(_BATCH_CLOSE)
+        return b"".join(parts)
 
 
 def generated_id(prefix: bytes, number: int) -> bytes:
