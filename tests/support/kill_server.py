@@ -141,6 +141,9 @@ def warm_up(order: Order) -> None:
     plain(elsewhere)
     sys.settrace(None)
     threading.settrace(None)  # type: ignore[arg-type]
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread():
+            thread.join(20)
 
 
 def watched(frame: FrameType, function: Trace) -> Trace:
