@@ -22,6 +22,14 @@ def _run(*command: object) -> None:
     assert done.returncode == 0, f"{command}: {done.stdout}"
 
 
+def _unmount(place: Path) -> None:
+    try:
+        _run("umount", place)
+    except AssertionError:
+        _run("umount", "--lazy", place)  # something still has a file open there
+        raise
+
+
 @contextlib.contextmanager
 def mounted(place: Path, *arguments: object) -> Iterator[Path]:
     """``mount arguments place``, and never a failure that is passed over."""
@@ -30,10 +38,7 @@ def mounted(place: Path, *arguments: object) -> Iterator[Path]:
     try:
         yield place
     finally:
-        with contextlib.suppress(AssertionError):
-            _run("umount", place)
-            return
-        _run("umount", "--lazy", place)  # something still has a file open there
+        _unmount(place)
 
 
 @contextlib.contextmanager
