@@ -237,15 +237,18 @@ class Journal:
             return []
         if self.more_dead and not self._adopted:
             self._adopt()
-        for log in [*self._adopted, self._log]:
-            for segment in log:
+        lost = 0
+        try:
+            for segment in (segment for log in [*self._adopted, self._log] for segment in log):
                 while segment.backlog():
                     records, unreadable = segment.load(max(1, min(room, _MAX_REFILL)))
                     self._ledger.spilled.add(-len(records))
-                    self._lost(unreadable, "the journal could not be read")
+                    lost += unreadable
                     if records:
                         return records
-        return []
+            return []
+        finally:
+            self._lost(lost, "the journal could not be read")
 
     def retire(self) -> None:
         """At an exit, with everything delivered: leave no file behind."""
