@@ -99,8 +99,10 @@ def folder_of(journal: Path) -> Path:
 def leave_dead(
     server: Sandbox, key: str, folder: Path, source: str, *, arguments: Iterable[object] = ()
 ) -> Path:
-    """Run what ends by ``die()`` in ``folder``; its journal."""
+    """Run what ends by ``die()`` in ``folder``; its journal. The server is out of order meanwhile."""
+    server.inject(key, {"do": "status", "status": 503, "times": -1})
     run_app(server, key, folder, DYING + source, arguments=arguments, status=KILLED)
+    server.forget(key)
     return folder / "journal"
 
 
