@@ -206,8 +206,7 @@ class Journal:
         if self._is_inherited():
             return
         if self._log.is_lost():
-            message = "the journal's files were deleted: what is waiting is in memory alone"
-            self._news.append(News(0, message, self._folder))
+            self._failed(FileNotFoundError(errno.ENOENT, "its files were deleted"))
             self._lost(self._log.forsake(), "the journal's files were deleted")
         if self._log.reopen() and self._is_off:
             self._is_off = False

@@ -124,8 +124,7 @@ class Log:
         first = chain is None
         chain = chain or self._new_chain()
         try:
-            size = max(self._next_size(), room)
-            made = chain.new_segment(self._where, self._environment, size)
+            made, size = self._make(chain, room)
         except BaseException:
             if first:
                 chain.release(remove=True)
@@ -140,6 +139,17 @@ class Log:
             if first:
                 chain.release(remove=True)
         return following
+
+    def _make(self, chain: Chain, room: int) -> tuple[Segment, int]:
+        size = max(self._next_size(), room)
+        try:
+            return chain.new_segment(self._where, self._environment, size), size
+        except OSError:
+            if size == max(_SMALLEST, room):
+                raise
+        self._size = _SMALLEST  # perhaps there is room for a small one
+        size = max(_SMALLEST, room)
+        return chain.new_segment(self._where, self._environment, size), size
 
     def _next_size(self) -> int:
         now = time.monotonic()
@@ -229,7 +239,7 @@ class Log:
         self._newest().next.setdefault("next", Segment())
         lost = sum(segment.drop() for segment in self if segment.path)
         self.sweep()
-        self.current = self._newest()
+        self.current = None  # until reopen()
         return lost
 
     def _newest(self) -> Segment:
