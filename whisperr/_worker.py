@@ -218,7 +218,9 @@ class Worker:
         journal = self.journal
         if journal is None or self.ended:
             return True
-        return not journal.is_due() and (self._deadline is None or journal.is_clean())
+        if journal.is_due() or self._passing_in is not None:  # a pass may have some in its hands
+            return False
+        return self._buffer.is_empty() and (self._deadline is None or journal.is_clean())
 
     def _is_inherited(self) -> bool:
         """A signal handler forked inside a call, and in the child the call goes on, to here.
