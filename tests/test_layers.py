@@ -21,6 +21,7 @@ PACKAGES = {
     "whisperr.integrations": 12,
     "whisperr.sandbox": 12,
     "whisperr.cli": 13,
+    "whisperr.testing": 13,
 }
 LAYERS = {
     **PACKAGES,
@@ -53,7 +54,7 @@ LAYERS = {
     "whisperr": 11,
     "whisperr.lifecycle": 11,
     "whisperr.django": 13,
-    "whisperr.testing": 13,
+    "whisperr.pytest_plugin": 14,
     "whisperr.__main__": 14,
 }
 

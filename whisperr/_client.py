@@ -26,6 +26,9 @@ from whisperr._wire import Encoder
 
 _EMPTY = (None, "")  # and not 0, which may be an id
 
+#: What whisperr.testing puts here while it records is the engine of every client, disabled or not.
+double: type[Engine] | None = None
+
 
 class Whisperr:
     """A client of the ingestion API. One per process tree is enough; it is safe to fork.
@@ -93,14 +96,14 @@ class Whisperr:
         self._engine: Engine | None = None
         if settings.debug:
             log_to_stderr()
-        if settings.disabled:
-            return
-        import whisperr._transport  # requests: now, and not while sending
+        if not settings.disabled:
+            import whisperr._transport  # requests: now, and not while sending
 
-        if settings.journal_dir is not None:
-            import whisperr._journal  # noqa: F401
-
-        self._engine = Engine(settings, self._encoder)
+            if settings.journal_dir is not None:
+                import whisperr._journal  # noqa: F401
+        kind = double or (None if settings.disabled else Engine)
+        if kind is not None:
+            self._engine = kind(settings, self._encoder)
         _atfork.join(self)
 
     # --- the published interface
@@ -108,7 +111,7 @@ class Whisperr:
     @property
     def ready(self) -> bool:
         """False for a disabled client."""
-        return not self._settings.disabled
+        return self._engine is not None
 
     def track(
         self,

@@ -72,7 +72,7 @@ class Engine:
         worker = self._parts.get("worker")
         if worker is not None:
             worker.disown()
-        heir = Engine(self._settings, self._encoder, self.closed)
+        heir = type(self)(self._settings, self._encoder, self.closed)
         heir._handover = dict(self._handover)
         return self._heirs.setdefault(id(heir.here), heir)
 

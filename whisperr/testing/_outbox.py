@@ -1,0 +1,33 @@
+"""For ``unittest`` and Django's test cases: an outbox, as Django has one for mail."""
+
+from __future__ import annotations
+
+import unittest
+from typing import TYPE_CHECKING
+
+from whisperr.testing._recording import Recording, recording
+
+if TYPE_CHECKING:
+    _Case = unittest.TestCase
+else:
+    _Case = object
+
+
+class OutboxMixin(_Case):
+    """Each test records what it tracks; ``self.whisperr_outbox`` holds it.
+
+        class CheckoutTest(OutboxMixin, TestCase):
+            def test_order(self):
+                self.client.post("/orders/", {"item": 3})
+                self.whisperr_outbox.assert_tracked("order_placed", properties={"item": 3})
+
+    Stands before the test case among the bases. ``setUp`` is recorded; ``setUpClass`` and
+    ``setUpTestData`` are not. A call that the client refuses fails the test, see ``Recording``.
+    """
+
+    whisperr_outbox: Recording
+
+    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        with recording(check=False) as self.whisperr_outbox:
+            self.addCleanup(self.whisperr_outbox.check)  # the first one in is the last one done
+            return super().run(result)

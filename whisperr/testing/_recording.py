@@ -1,0 +1,252 @@
+"""``Recording``: everything that the clients of a process were told, and what a test says of it.
+
+Guarantees:
+    Calls are in the order in which they were made, from any thread. A call that the client
+    refuses makes the recording fail at its end, unless the test has said that it expects it.
+Guarded by nothing: an append is one indivisible step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterator, Mapping, Sequence, TypeVar, overload
+
+from whisperr.testing import _double
+from whisperr.testing._expect import IdentityPattern, Pattern, TrackPattern, explain, listed
+from whisperr.testing._records import Identified, Record, Refused, Tracked
+from whisperr.testing._spool import Spool
+
+R = TypeVar("R")
+
+
+class Recording(Sequence[Tracked]):
+    """A sequence of the tracked events, in the order of the calls; made by ``recording()``.
+
+    The assertions compare what would be sent: an expected ``Decimal("12.5")`` equals a sent 12.5.
+    """
+
+    def __init__(self) -> None:
+        self._records: list[Record] = []
+        self._spool: Spool | None = None
+        self._expected: list[Refused] = []
+
+    # --- what was recorded
+
+    @property
+    def events(self) -> list[Tracked]:
+        """All events."""
+        return self._all(Tracked)
+
+    @property
+    def identities(self) -> list[Identified]:
+        """All identities."""
+        return self._all(Identified)
+
+    @property
+    def refused(self) -> list[Refused]:
+        """All calls that can't be sent. See ``assert_refused``."""
+        return self._all(Refused)
+
+    def of_type(self, event_type: str) -> list[Tracked]:
+        """The events of one type."""
+        return [event for event in self.events if event.event_type == event_type]
+
+    @overload
+    def __getitem__(self, index: int) -> Tracked: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tracked]: ...
+
+    def __getitem__(self, index: int | slice) -> Tracked | list[Tracked]:
+        return self.events[index]
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __repr__(self) -> str:
+        return f"<Recording {self.events!r}>"
+
+    def clear(self) -> None:
+        """Forget everything up to now, what was refused too."""
+        self._collect()
+        self._records.clear()
+        self._expected.clear()
+
+    def follow_forks(self) -> None:
+        """From now on, also record what forked children track. Call it before they are forked.
+
+        A record is here as soon as the child's call has returned, however the child ends. A
+        process that is not a fork (spawned, or a command) is not recorded.
+        """
+        if self._spool is None:
+            self._spool = Spool()
+
+    # --- what a test says of it
+
+    def assert_tracked(
+        self,
+        event_type: str,
+        *,
+        user: object = None,
+        properties: Mapping[Any, Any] | None = None,
+        context: Mapping[Any, Any] | None = None,
+        times: int | None = None,
+    ) -> Tracked:
+        """Such an event was tracked. Returns the first of them.
+
+        Args:
+            event_type: As on the wire.
+            user: Its user's id; None means any.
+            properties: These are among the event's, with these values.
+            context: Likewise.
+            times: So many such events, no more and no less; None means one or more.
+
+        Raises:
+            AssertionError: It says what was tracked instead, and what differs.
+            ValueError: ``times`` is under 1, or a value has no JSON form.
+        """
+        __tracebackhide__ = True
+        pattern = TrackPattern(event_type, user, properties, context)
+        return self._assert(pattern, self.events, times)
+
+    def assert_not_tracked(
+        self,
+        event_type: str,
+        *,
+        user: object = None,
+        properties: Mapping[Any, Any] | None = None,
+        context: Mapping[Any, Any] | None = None,
+    ) -> None:
+        """No such event was tracked. The arguments are those of ``assert_tracked``."""
+        __tracebackhide__ = True
+        pattern = TrackPattern(event_type, user, properties, context)
+        found = [event for event in self.events if not pattern.differences(event)]
+        if found:
+            raise AssertionError(f"expected no {pattern}, but there is:\n{listed(found)}")
+
+    def assert_nothing_tracked(self) -> None:
+        """No event was tracked, and none was refused."""
+        __tracebackhide__ = True
+        found: list[Record] = [*self.events, *self._unexpected()]
+        if found:
+            raise AssertionError(f"expected no event, but there is:\n{listed(found)}")
+
+    def assert_identified(
+        self,
+        user: object,
+        *,
+        traits: Mapping[Any, Any] | None = None,
+        email: str | None = None,
+        phone: str | None = None,
+        push_token: str | None = None,
+        preferred_channel: str | None = None,
+        times: int | None = None,
+    ) -> Identified:
+        """Such an identity was sent. Returns the first of them.
+
+        Args:
+            user: Its user's id.
+            traits: These are among its traits, with these values.
+            email, phone, push_token: It has a channel of this kind with this address.
+            preferred_channel: It prefers this one.
+            times: So many such identities, no more and no less; None means one or more.
+
+        Raises:
+            AssertionError: It says what was said instead, and what differs.
+            ValueError: As of ``assert_tracked``.
+        """
+        __tracebackhide__ = True
+        addresses = {"email": email, "sms": phone, "push": push_token}
+        pattern = IdentityPattern(user, traits, addresses, preferred_channel)
+        return self._assert(pattern, self.identities, times)
+
+    def assert_nothing_identified(self) -> None:
+        """No identity was sent."""
+        __tracebackhide__ = True
+        if self.identities:
+            raise AssertionError(f"expected no identity, but there is:\n{listed(self.identities)}")
+
+    def assert_refused(self, message: str = "") -> Refused:
+        """A call was refused whose message has this text in it; it then no longer fails the test.
+
+        Returns the first that nothing has asked for yet.
+        """
+        __tracebackhide__ = True
+        for refused in self._unexpected():
+            if message in refused.message:
+                self._expected.append(refused)
+                return refused
+        raise AssertionError(
+            f"expected a refused call{f' with {message!r}' if message else ''}, "
+            f"but there is:\n{listed([*self._unexpected(), *self.events])}"
+        )
+
+    def check(self) -> None:
+        """Fail if a call was refused that no ``assert_refused`` has asked for. Done at the end, too."""
+        __tracebackhide__ = True
+        found = self._unexpected()
+        if found:
+            self._expected.extend(found)  # said once
+            raise AssertionError(
+                f"{len(found)} call{'' if len(found) == 1 else 's'} would never be sent:\n"
+                f"{listed(found)}\nIf that is meant, say so: assert_refused()."
+            )
+
+    # --- inside
+
+    def _assert(self, pattern: Pattern[R], records: Sequence[R], times: int | None) -> R:
+        __tracebackhide__ = True
+        if times is not None and times < 1:
+            raise ValueError("times must be 1 or more; see assert_not_tracked")
+        found = [record for record in records if not pattern.differences(record)]
+        if not found or times not in (None, len(found)):
+            raise AssertionError(explain(pattern, records, times, self._unexpected()))
+        return found[0]
+
+    def _unexpected(self) -> list[Refused]:
+        asked_for = [id(refused) for refused in self._expected]
+        return [refused for refused in self.refused if id(refused) not in asked_for]
+
+    def _all(self, kind: type[R]) -> list[R]:
+        self._collect()
+        return [record for record in self._records if isinstance(record, kind)]
+
+    def _collect(self) -> None:
+        if self._spool is not None:
+            self._records.extend(self._spool.take())
+
+    def _take(self, record: Record) -> None:
+        if self._spool is not None:
+            self._spool.add(record)
+        else:
+            self._records.append(record)
+
+    def _close(self) -> None:
+        if self._spool is not None:
+            self._collect()
+            self._spool.remove()
+            self._spool = None
+
+
+@contextlib.contextmanager
+def recording(*, forks: bool = False, check: bool = True) -> Iterator[Recording]:
+    """Record what every client of this process is told, the disabled ones too; send nothing.
+
+    Clients that exist already record as well as those that are made meanwhile, and are
+    themselves again at the end. Of recordings inside each other the innermost gets everything.
+
+    Args:
+        forks: Record what forked children track, too; see ``Recording.follow_forks``.
+        check: At the end, raise an AssertionError if a call was refused.
+    """
+    made = Recording()
+    if forks:
+        made.follow_forks()
+    _double.begin(made._take)
+    try:
+        yield made
+    finally:
+        _double.end(made._take)
+        made._close()
+    if check:
+        made.check()

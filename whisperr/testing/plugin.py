@@ -1,0 +1,56 @@
+"""The pytest plugin: fixtures ``whisperr_events`` and ``whisperr_sandbox``.
+
+pytest imports it in every run where whisperr is installed, so it costs next to nothing until
+one of the fixtures is used, and asks no more of pytest than its oldest interfaces.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any, Generator, Iterator
+
+import pytest
+
+if TYPE_CHECKING:
+    from whisperr.sandbox import Sandbox
+    from whisperr.testing import Recording, SandboxAccount
+
+
+@pytest.fixture
+def whisperr_events() -> Iterator[Recording]:
+    """What the test tracks, through any client of the process; nothing is sent."""
+    from whisperr.testing import recording
+
+    with recording() as events:
+        yield events
+
+
+@pytest.fixture
+def whisperr_sandbox(_whisperr_sandbox_server: Sandbox) -> Iterator[SandboxAccount]:
+    """The ingestion API on this machine, over real HTTP. Needs the extra ``whisperr[sandbox]``."""
+    from whisperr.testing import SandboxAccount
+
+    account = SandboxAccount(_whisperr_sandbox_server, f"wrk_test_{uuid.uuid4().hex}")
+    yield account
+    account.close()
+
+
+@pytest.fixture(scope="session")
+def _whisperr_sandbox_server() -> Iterator[Sandbox]:
+    """One for all tests of a process (under pytest-xdist, of a worker)."""
+    from whisperr.sandbox import Sandbox
+
+    with Sandbox() as server:
+        yield server
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, None]:
+    """A refused call fails its test, and not only the fixture's end."""
+    outcome = yield
+    events = getattr(item, "funcargs", {}).get("whisperr_events")
+    if events is not None and outcome.excinfo is None and hasattr(outcome, "force_exception"):
+        try:
+            events.check()
+        except AssertionError as failure:
+            outcome.force_exception(failure)
