@@ -20,6 +20,7 @@ COMMANDS = {
         "whisperr.cli.journal",
         "look at a journal folder, deliver or delete what is in it",
     ),
+    "doctor": ("whisperr.cli.doctor", "look at this environment, and say what is wrong"),
     "sandbox": ("whisperr.sandbox.command", "run the ingestion API on this machine"),
 }
 
