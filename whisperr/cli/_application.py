@@ -25,6 +25,7 @@ def examine(target: str, timeout: float, preloads: bool) -> Iterator[Finding]:
             "Name it as your server does, and call the doctor in the same folder, as the same user "
             "and with the same environment.",
         )
+        yield from gevent(found.get("gevent"))
         return
     yield ok(ABOUT, f"{target} is imported")
     yield from clients(found["clients"])
@@ -49,8 +50,8 @@ def clients(found: list[dict[str, Any]]) -> Iterator[Finding]:
         if client["tracked"]:
             yield advice(
                 ABOUT,
-                f"It tracks {client['tracked']} times while it is imported: every process that "
-                "imports it does that.",
+                f"Events tracked while it is imported: {client['tracked']}. Every process that imports "
+                "it does that.",
                 "Track where something happens, not at import.",
             )
 
@@ -91,7 +92,8 @@ def gevent(found: Mapping[str, Any] | None) -> Iterator[Finding]:
     if found["threads"] > 1:
         yield wrong(
             "gevent",
-            f"{found['threads']} threads ran already when it patched: they wait without yielding.",
+            f"{found['threads']} threads ran already when it patched: an import that is under way then "
+            "fails, and they wait without yielding.",
             "Patch first: `from gevent import monkey; monkey.patch_all()` at the top of the module.",
         )
     early = [name for name in found["early"] if name != "ssl"]
@@ -99,7 +101,7 @@ def gevent(found: Mapping[str, Any] | None) -> Iterator[Finding]:
         names = ", ".join(early) or "ssl"
         yield wrong(
             "gevent",
-            f"It patches after {names} was imported: HTTPS of others may recurse without end.",
+            f"It patches after the import of {names}: HTTPS of others may recurse without end.",
             "Patch first: `from gevent import monkey; monkey.patch_all()` at the top of the module.",
         )
     elif found["threads"] <= 1:

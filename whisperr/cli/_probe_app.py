@@ -32,13 +32,14 @@ def main() -> None:
         try:
             module = _load(target)
         except BaseException as error:
-            found["error"] = _last_words(error)
-            _answer(answer, found)
+            module, found["error"] = None, _last_words(error)
     if at_patch:
         found["gevent"] = {
             **at_patch[0],
             "warned": any(w.category.__name__ == "MonkeyPatchWarning" for w in warned),
         }
+    if "error" in found:
+        _answer(answer, found)
     found["threads"] = [
         thread.name for thread in threading.enumerate() if thread is not threading.main_thread()
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import configparser
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ HOOKS = (
     "from whisperr.integrations.gunicorn import "
     "post_fork, post_worker_init, worker_abort, worker_exit"
 )
+VERSION_TIMEOUT = 5.0  # seconds
 LEAST_GRACE = 7.0  # seconds: 2 of our worker_exit and 5 of shutdown_timeout
 
 _GUNICORN_FILE = Path("gunicorn.conf.py")
@@ -38,7 +41,12 @@ def gunicorn(arguments: str | None, timeout: float, servers: Servers) -> Iterato
 
     Raises ValueError when the arguments are no command line.
     """
-    given = [] if arguments is None else shlex.split(arguments)
+    try:
+        given = [] if arguments is None else shlex.split(arguments)
+    except ValueError as error:
+        raise ValueError(f"--gunicorn: {error}") from None
+    if given and Path(given[0]).name == "gunicorn":
+        del given[0]
     looked_for = given or _GUNICORN_FILE.exists() or os.environ.get("GUNICORN_CMD_ARGS")
     if not looked_for:
         return
@@ -107,12 +115,31 @@ def uwsgi(given: str | None, servers: Servers) -> Iterator[Finding]:
         options = uwsgi_options(path)
     except (OSError, UnicodeDecodeError, configparser.Error) as error:
         if given is not None:
-            raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+            raise ValueError(f"--uwsgi {path}: {' '.join(str(error).split())}") from None
         yield advice("uWSGI", f"{path} can't be read: {type(error).__name__}", "--uwsgi FILE")
         return
     servers.preloads = servers.preloads or not _on(options, "lazy-apps", "lazy")
-    version = installed("uWSGI") or installed("pyuwsgi")
+    version = installed("uWSGI") or installed("pyuwsgi") or _command_version()
     yield from uwsgi_settings(options, version, sys.version_info[:2])
+
+
+def _command_version() -> str | None:
+    """Of a uWSGI that came with the system."""
+    command = shutil.which("uwsgi")
+    if command is None:
+        return None
+    try:
+        done = subprocess.run(
+            [command, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=VERSION_TIMEOUT,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    version = done.stdout.decode(errors="replace").strip()
+    return version if release(version) else None
 
 
 def uwsgi_options(path: Path) -> dict[str, str]:
@@ -134,7 +161,7 @@ def uwsgi_settings(
 ) -> Iterator[Finding]:
     """Of a configuration that was read."""
     about = "uWSGI"
-    yield ok(about, f"version {version or 'not known (not installed by pip)'}")
+    yield ok(about, f"version {version or 'not known: it is not installed here'}")
     threads = _on(options, "enable-threads", "threads", "gthreads")
     old = version is not None and release(version) < _ENOUGH_THREADS
     if old and not threads:

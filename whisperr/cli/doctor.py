@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--journal-dir", metavar="DIR", help=f"look at this folder ({JOURNAL})")
     parser.add_argument(
         "--gunicorn",
-        metavar="ARGS",
-        help="gunicorn's command line, in quotes; its file and GUNICORN_CMD_ARGS are read anyway",
+        metavar="COMMAND",
+        help="'gunicorn --preload …' as you call it; its file and GUNICORN_CMD_ARGS are read anyway",
     )
     parser.add_argument("--uwsgi", metavar="FILE", help="its ini file (uwsgi.ini, if there is one)")
     parser.add_argument(
