@@ -15,11 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT = 50.0  # seconds
 
 
-def unpacked_wheel(folder: Path) -> Path:
-    """The folder for PYTHONPATH, built below ``folder``."""
-    built, site = folder / "built", folder / "site"
+def built_wheel(folder: Path) -> Path:
+    """The wheel, in ``folder``, which holds nothing else."""
     done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(built)],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
         cwd=str(ROOT),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -27,7 +26,14 @@ def unpacked_wheel(folder: Path) -> Path:
         timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stdout
-    (wheel,) = built.iterdir()
+    (wheel,) = folder.iterdir()
+    return wheel
+
+
+def unpacked_wheel(folder: Path) -> Path:
+    """The folder for PYTHONPATH, below ``folder``."""
+    site = folder / "site"
+    wheel = built_wheel(folder / "built")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
     return site

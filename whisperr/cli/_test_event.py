@@ -30,7 +30,7 @@ def settings_for(key: str | None, base_url: str, timeout: float) -> Settings:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Send it, and say in words how that went."""
-    message_id = f"{NAME}-{uuid.uuid4().hex}"
+    message_id = f"{NAME}-{uuid.uuid4().hex[:12]}"
     begun = time.monotonic()
     reply = _send(settings, message_id)
     seconds = time.monotonic() - begun
