@@ -6,6 +6,7 @@ The suites run as their users run them: pytest in a process of its own, on the w
 from __future__ import annotations
 
 import decimal
+import multiprocessing
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +163,22 @@ def test_forks_are_followed_when_asked(client: Whisperr) -> None:
         events.clear()
         fork_and_track(client, "fifth")
     assert [event.event_type for event in events] == ["fifth"]
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_pool_is_followed(client: Whisperr) -> None:
+    """Children of multiprocessing, several at once, with large events: none is torn or lost."""
+    with recording(forks=True) as events:
+        with multiprocessing.get_context("fork").Pool(4) as pool:
+            pool.starmap(partial(_track_many, client), [(part,) for part in range(8)])
+        numbers = [event.properties["n"] for event in events]
+    assert sorted(numbers) == list(range(8 * 25))
+    assert os.getpid() not in {event.pid for event in events}
+
+
+def _track_many(client: Whisperr, part: int) -> None:
+    for number in range(part * 25, part * 25 + 25):
+        client.track("u", "pool", {"n": number, "text": "x" * 20_000})
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
