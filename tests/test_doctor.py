@@ -188,6 +188,14 @@ def test_the_key_is_never_printed(doctor: Doctor, server: Sandbox, key: str) -> 
     assert "wrk_bad" not in done.stdout + done.stderr
 
 
+def test_any_terminal(doctor: Doctor, server: Sandbox, key: str) -> None:
+    """What the server says is shown as far as the terminal has the characters."""
+    server.inject(key, {"do": "status", "status": 400, "body": "zu gro\u00df"})
+    ascii_only = {"WHISPERR_API_KEY": key, "PYTHONIOENCODING": "ascii"}
+    done = doctor.run("--base-url", server.url, status=1, **ascii_only)
+    assert "zu gro?" in done.stdout and done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("error", "detail", "says"),
     [

@@ -150,7 +150,7 @@ _NETWORK: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "Is the host and the port of the base URL right, and is the server running?",
     ),
     (
-        ("RemoteDisconnected", "Connection reset", "ConnectionResetError", "Connection aborted"),
+        ("Connection aborted",),
         "{url} closed the connection without an answer.",
         "Is it an HTTP server? Is https:// missing in the base URL?",
     ),

@@ -73,8 +73,14 @@ def run(options: argparse.Namespace) -> int:
         return 2
     bad = {WRONG, ADVICE} if options.strict else {WRONG}
     status = int(any(finding.level in bad for finding in findings))
-    print(as_json(findings, status) if options.json else as_text(findings))
+    _print(as_json(findings, status) if options.json else as_text(findings))
     return status
+
+
+def _print(text: str) -> None:
+    """On any terminal: what a server says may hold characters that this one has not."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding))
 
 
 def _examine(options: argparse.Namespace) -> Iterator[Finding]:
