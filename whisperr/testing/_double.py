@@ -57,14 +57,14 @@ class RecordingEngine(Engine):
     def _record(self) -> None:
         for record in self._buffer.take_all():
             if isinstance(record, Identity):
-                _tell(identified(json.loads(record.body), self.pid))
+                _tell(identified(json.loads(record.body), os.getpid()))
             else:
                 (event,) = json.loads(self._encoder.batch([record], self._prefix))["events"]
-                _tell(tracked(event, self.pid))
+                _tell(tracked(event, os.getpid()))
             self._ledger.delivered.add(1)
 
     def _lost(self, reason: Reason, message: str, detail: str | None = None) -> None:
-        _tell(Refused(message, detail, _caller(), self.pid))
+        _tell(Refused(message, detail, _caller(), os.getpid()))
         super()._lost(reason, message, detail)
 
     def _worker(self) -> Worker | None:
