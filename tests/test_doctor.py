@@ -459,18 +459,27 @@ def test_a_good_folder(doctor: Doctor) -> None:
     assert "ours alone, mode 0700" in said
 
 
-def test_bad_folders(doctor: Doctor) -> None:
-    """Missing, a file, a link, open to others: each is wrong, and says what to type."""
-    (doctor.folder / "file").write_text("")
+def test_a_folder_that_will_do(doctor: Doctor) -> None:
+    """Missing, where it can be made; or open to others, which is advised against."""
     (doctor.folder / "open").mkdir()
     (doctor.folder / "open").chmod(0o755)
+    findings = doctor.findings("--journal-dir", "new/missing", status=0)
+    assert "missing does not exist yet; the first event makes it" in about(
+        findings, "journal folder"
+    )
+    findings = doctor.findings("--journal-dir", "open", status=0)
+    said = about(findings, "journal folder", "advice")
+    assert "has the mode 0755: others see" in said and "-> chmod 700 open" in said
+
+
+def test_bad_folders(doctor: Doctor) -> None:
+    """A file, something below a file, a link: each is wrong, and says what to change."""
+    (doctor.folder / "file").write_text("")
     (doctor.folder / "good").mkdir(mode=0o700)
     (doctor.folder / "link").symlink_to("good")
     for name, says in (
-        ("missing", "missing does not exist. -> mkdir -m 700 missing"),
         ("file", "file is no folder"),
         ("file/below", "Not a directory"),
-        ("open", "has the mode 0755: events hold personal data. -> chmod 700 open"),
         ("link", "link is a symbolic link"),
     ):
         findings = doctor.findings("--journal-dir", name, status=1)

@@ -6,7 +6,6 @@ The disks are real and small, see support.disks: these tests need root.
 from __future__ import annotations
 
 import os
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.apps import run_app
-from support.disks import DISKS, FILLING, SMALL, ext4, overlay, remount, tmpfs
+from support.disks import DISKS, FILLING, ext4, remount, tmpfs
 from support.journals import (
     DYING,
     KILLED,
@@ -23,9 +22,7 @@ from support.journals import (
     deliver,
     files,
     folder_of,
-    layout,
     leave_dead,
-    modes,
 )
 from support.rows import named
 from whisperr import _chains

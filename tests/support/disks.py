@@ -16,7 +16,7 @@ def _run(*command: object) -> None:
         [str(part) for part in command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        universal_newlines=True,
+        text=True,
         check=False,
     )
     assert done.returncode == 0, f"{command}: {done.stdout}"

@@ -9,10 +9,11 @@ import stat
 from pathlib import Path
 from typing import Iterator
 
+from whisperr._settings import Settings
 from whisperr.cli._findings import Finding, advice, ok, wrong
 
 ABOUT = "journal folder"
-NEEDED = 64 * 1024 * 1024  # bytes; the default of max_journal_bytes
+NEEDED = Settings.max_journal_bytes
 
 # File systems, and what is to be said of them.
 _VOLATILE = {
@@ -31,7 +32,7 @@ def examine(text: str) -> Iterator[Finding]:
     try:
         found = path.lstat()
     except FileNotFoundError:
-        yield wrong(ABOUT, f"{path} does not exist.", f"mkdir -m 700 {path}")
+        yield from _missing(path)
         return
     except OSError as error:
         yield wrong(ABOUT, f"{path} can't be looked at: {error.strerror}.", "Let this user in.")
@@ -46,6 +47,17 @@ def examine(text: str) -> Iterator[Finding]:
         yield from _file_system(path)
 
 
+def _missing(path: Path) -> Iterator[Finding]:
+    """The first client makes it, if it may."""
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if above.is_dir() and os.access(str(above), os.W_OK | os.X_OK):
+        yield ok(ABOUT, f"{path} does not exist yet; the first event makes it")
+        yield from _space(above)
+        yield from _file_system(above)
+    else:
+        yield wrong(ABOUT, f"{path} does not exist, and can't be made.", f"mkdir -m 700 {path}")
+
+
 def _access(path: Path, found: os.stat_result) -> Iterator[Finding]:
     if os.name != "posix":
         return
@@ -56,10 +68,10 @@ def _access(path: Path, found: os.stat_result) -> Iterator[Finding]:
             "Run the doctor as the user of your service, or give the folder to that user.",
         )
     mode = stat.S_IMODE(found.st_mode)
-    if mode != 0o700:
-        yield wrong(
+    if mode & 0o077:  # the folder below, which holds the files, is made with mode 0700
+        yield advice(
             ABOUT,
-            f"{path} has the mode {mode:04o}: events hold personal data.",
+            f"{path} has the mode {mode:04o}: others see when something is in it.",
             f"chmod 700 {path}",
         )
     if not os.access(str(path), os.R_OK | os.W_OK | os.X_OK):
@@ -74,11 +86,11 @@ def _space(path: Path) -> Iterator[Finding]:
     if free < NEEDED:
         yield wrong(
             ABOUT,
-            f"Only {text}; each process may need max_journal_bytes, 64 MiB by default.",
+            f"Only {text}; a journal may need max_journal_bytes, 64 MiB by default.",
             "Make room, or lower max_journal_bytes.",
         )
     else:
-        yield ok(ABOUT, f"{text}; each process may need max_journal_bytes, 64 MiB by default")
+        yield ok(ABOUT, f"{text}; a journal may need max_journal_bytes, 64 MiB by default")
 
 
 def _file_system(path: Path) -> Iterator[Finding]:
