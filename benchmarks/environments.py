@@ -1,7 +1,8 @@
 """Where each SDK lives: an interpreter of its own, so that no two of them share a dependency.
 
-``whisperr`` is the one that this interpreter has. Every other SDK gets a virtual environment
-of the same Python in the cache folder, made once.
+``ours`` is the whisperr of the interpreter that runs this. Every peer gets a virtual
+environment of the same Python in the cache folder, installed from PyPI once, and so does
+matplotlib, which draws the plots.
 """
 
 from __future__ import annotations
@@ -10,72 +11,57 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 # Also the current folder of all that is started: a checkout there would hide what is installed.
 WORKERS = Path(__file__).resolve().parent / "workers"
 
-PUBLISHED = "whisperr==0.2.1"
-PEERS = {  # distribution: what a program imports
-    "posthog": "posthog",
-    "segment-analytics-python": "segment.analytics",
-    "rudder-sdk-python": "rudderstack.analytics",
-    "sentry-sdk": "sentry_sdk",
+OURS, JOURNAL, PUBLISHED, EMPTY = "ours", "journal", "0.2.1", "empty"
+REQUIREMENTS = {  # the first is the one whose version is shown
+    PUBLISHED: ["whisperr==0.2.1"],
+    "opentelemetry": ["opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"],
+    "segment": ["segment-analytics-python"],
+    "posthog": ["posthog"],
+    "sentry": ["sentry-sdk"],
 }
+PEERS = tuple(REQUIREMENTS)
 
 # Variables that would show one environment the packages of another, or change what is measured.
 _FOREIGN = ("PYTHONPATH", "PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "PYTHONDEVMODE")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
 @dataclass(frozen=True)
 class Environment:
-    """One SDK in one interpreter."""
+    """One column of the tables: one SDK in one interpreter."""
 
-    name: str  # a column of the table
-    module: str  # what a program imports
+    key: str
+    name: str  # the column's head
+    sdk: str  # see workers/sdks.py
     python: str
     pythonpath: str | None = None
-
-    def variables(self) -> dict[str, str]:
-        return {**_clean(), **({"PYTHONPATH": self.pythonpath} if self.pythonpath else {})}
-
-    def python_c(self, program: str, *options: str) -> str:
-        """Run a program given as text; what it wrote to stderr."""
-        return subprocess.run(
-            [self.python, *options, "-c", program],
-            env=self.variables(),
-            cwd=WORKERS,
-            check=True,
-            stderr=subprocess.PIPE,
-            text=True,
-        ).stderr
+    packages: dict[str, str] = field(default_factory=dict, compare=False)
 
     def start(self, worker: str, **options: object) -> subprocess.Popen[str]:
         """Begin one measurement: workers/<worker>.py in a process of its own."""
-        command = [self.python, str(WORKERS / f"{worker}.py"), self.module]
+        command = [self.python, str(WORKERS / f"{worker}.py"), self.sdk]
         for name, value in options.items():
             command += [f"--{name}", str(value)]
         return subprocess.Popen(
-            command, env=self.variables(), cwd=WORKERS, stdout=subprocess.PIPE, text=True
+            command,
+            env=_variables(self.pythonpath, _PROXIES),
+            cwd=WORKERS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
-    def run(self, worker: str, **options: object) -> dict[str, float]:
-        """One measurement, and what it printed."""
-        return finish(self.start(worker, **options))
 
-
-def finish(process: subprocess.Popen[str], seconds: float = 600) -> dict[str, float]:
-    """The figures that a worker printed. Raises when it failed."""
-    try:
-        output, _ = process.communicate(timeout=seconds)
-    except BaseException:
-        process.kill()
-        raise
-    if process.returncode:
-        raise SystemExit(f"a worker failed: {process.args!r}")
-    figures: dict[str, float] = json.loads(output.splitlines()[-1])
-    return figures
+def empty() -> Environment:
+    """The empty function: what the harness itself costs."""
+    return Environment(EMPTY, "empty function", "none", sys.executable)
 
 
 def ours() -> Environment:
@@ -83,24 +69,43 @@ def ours() -> Environment:
     path = os.environ.get("PYTHONPATH")
     if path:
         path = os.pathsep.join(map(os.path.abspath, path.split(os.pathsep)))
-    version = _version(sys.executable, "whisperr", path)
-    return Environment(f"whisperr {version}", "whisperr", sys.executable, path)
+    version = _ask(sys.executable, "import whisperr; print(whisperr.__version__)", path)
+    return _described(OURS, f"whisperr {version}", "whisperr", sys.executable, path)
 
 
-def published(cache: Path) -> Environment:
-    """The release that everything is compared with."""
-    return _installed(PUBLISHED, cache)
+def with_journal(environment: Environment) -> Environment | None:
+    """The same one with a journal; None where the client has no such option."""
+    program = (
+        "import inspect, whisperr\n"
+        "print('journal_dir' in inspect.signature(whisperr.Whisperr).parameters)"
+    )
+    if _ask(environment.python, program, environment.pythonpath) != "True":
+        return None
+    return Environment(
+        JOURNAL,
+        f"{environment.name}, journal",
+        environment.sdk,
+        environment.python,
+        environment.pythonpath,
+    )
 
 
-def peers(cache: Path) -> list[Environment]:
-    """Those of the other SDKs that this Python can have."""
-    found = []
-    for name in PEERS:
+def installed(names: list[str], cache: Path) -> tuple[list[Environment], dict[str, str]]:
+    """The peers of these names, and why those that are missing can't be had here."""
+    found, missing = [], {}
+    with ThreadPoolExecutor(4) as pool:
+        made = {name: pool.submit(_peer, name, cache) for name in names}
+    for name, future in made.items():
         try:
-            found.append(_installed(name, cache))
-        except subprocess.CalledProcessError:
-            print(f"left out, it can't be installed here: {name}", file=sys.stderr)
-    return found
+            found.append(future.result())
+        except subprocess.CalledProcessError as error:
+            missing[name] = (error.stderr or str(error)).strip().splitlines()[-1]
+    return found, missing
+
+
+def matplotlib(cache: Path) -> str:
+    """The interpreter that draws. Raises CalledProcessError where it can't be installed."""
+    return _virtual(cache, "matplotlib", ["matplotlib"])
 
 
 def default_cache() -> Path:
@@ -108,34 +113,46 @@ def default_cache() -> Path:
     return Path(base) / "whisperr-benchmarks"
 
 
-def _installed(requirement: str, cache: Path) -> Environment:
-    distribution = requirement.split("==")[0]
-    folder = cache / f"{sys.implementation.cache_tag}-{requirement.replace('==', '-')}"
+def _peer(name: str, cache: Path) -> Environment:
+    requirements = REQUIREMENTS[name]
+    python = _virtual(cache, name, requirements)
+    distribution, _, wanted = requirements[0].partition("==")
+    sdk = distribution if name == PUBLISHED else name
+    environment = _described(name, "", sdk, python, None)
+    version = environment.packages[distribution]
+    if wanted and version != wanted:
+        raise SystemExit(f"{python} has {distribution} {version} instead of {wanted}")
+    return _described(name, f"{sdk} {version}", sdk, python, None)
+
+
+def _virtual(cache: Path, name: str, requirements: list[str]) -> str:
+    """The python of a virtual environment of this interpreter's version, made once."""
+    folder = cache / f"{sys.implementation.cache_tag}-{name}"
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     complete = folder / "complete"
     if not complete.exists():
-        print(f"installing {requirement} into {folder}", file=sys.stderr)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        print(f"installing {' '.join(requirements)} into {folder}", file=sys.stderr)
+        make = [sys.executable, "-m", "venv", "--clear", str(folder)]
         install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, requirement], check=True, env=_clean())
+        for command in (make, [*install, *requirements]):
+            subprocess.run(command, check=True, env=_variables(), capture_output=True, text=True)
         complete.touch()
-    version = _version(str(python), distribution, None)
-    if "==" in requirement and version != requirement.split("==")[1]:
-        raise SystemExit(f"{folder} holds {distribution} {version} instead of {requirement}")
-    label = distribution.split("-")[0]
-    return Environment(f"{label} {version}", PEERS.get(distribution, distribution), str(python))
+    return str(python)
 
 
-def _version(python: str, distribution: str, path: str | None) -> str:
+def _described(key: str, name: str, sdk: str, python: str, path: str | None) -> Environment:
     program = (
-        "import whisperr; print(whisperr.__version__)"
-        if distribution == "whisperr"
-        else f"from importlib.metadata import version; print(version({distribution!r}))"
+        "import json\nfrom importlib.metadata import distributions\n"
+        "print(json.dumps({d.metadata['Name']: d.version for d in distributions()}))"
     )
-    variables = {**_clean(), **({"PYTHONPATH": path} if path else {})}
+    packages = dict(sorted(json.loads(_ask(python, program, path)).items()))
+    return Environment(key, name, sdk, python, path, packages)
+
+
+def _ask(python: str, program: str, path: str | None = None) -> str:
     return subprocess.run(
         [python, "-c", program],
-        env=variables,
+        env=_variables(path),
         cwd=WORKERS,
         check=True,
         stdout=subprocess.PIPE,
@@ -143,5 +160,7 @@ def _version(python: str, distribution: str, path: str | None) -> str:
     ).stdout.strip()
 
 
-def _clean() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+def _variables(pythonpath: str | None = None, without: tuple[str, ...] = ()) -> dict[str, str]:
+    left_out = {*_FOREIGN, *without}
+    variables = {name: value for name, value in os.environ.items() if name not in left_out}
+    return {**variables, **({"PYTHONPATH": pythonpath} if pythonpath else {})}

@@ -1,93 +1,120 @@
-"""Medians -> a table in plain text, with what the targets say of each line."""
+"""What was found -> Markdown: a table for each panel, and the targets with their verdicts."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Mapping
+import re
+import statistics
+from typing import Any, Mapping
 
-Medians = Mapping[str, Mapping[str, Mapping[str, float]]]  # measure -> figure -> environment
+from layout import PANELS, Panel
+
+Values = Mapping[str, "list[float]"]  # column -> one value for each repeat
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of the table: a figure, in its unit, and what it should be at most."""
+def number(value: float) -> str:
+    """Three digits that count, and no more: ``0.07``, ``1.52``, ``13.3``, ``1,592``."""
+    if value == 0:
+        return "0"
+    for below, digits in ((0.1, 3), (10, 2), (100, 1)):
+        if abs(value) < below:
+            return f"{value:.{digits}f}"
+    return f"{value:,.0f}"
 
-    measure: str
-    figure: str
-    label: str
-    scale: float = 1.0
-    digits: int = 2
-    most: float | None = None  # in the unit shown
-    most_ratio: float | None = None  # of the published SDK's
 
-    def target(self) -> str:
-        if self.most is not None:
-            return f"at most {self.most:g}"
-        if self.most_ratio is not None:
-            return f"ratio at most {self.most_ratio:.2f}"
+def cell(values: list[float]) -> str:
+    """The median, and between which values it lies when there are several."""
+    if not values:
         return ""
-
-    def verdict(self, value: float, ratio: float | None) -> str:
-        if self.most is not None:
-            return "met" if value <= self.most else "missed"
-        if self.most_ratio is not None and ratio is not None:
-            return "met" if ratio <= self.most_ratio else "missed"
-        return ""
+    middle = number(statistics.median(values))
+    low, high = number(min(values)), number(max(values))
+    return middle if low == high else f"{middle} ({low} to {high})"
 
 
-THIRD = 1 / 3
-LINES = (
-    Line("burst", "median_ns", "track() in a burst of 5,000: median, µs", 1e-3, most_ratio=THIRD),
-    Line("burst", "mean_ns", "  mean, the sender's share in it, µs", 1e-3),
-    Line("burst", "p99_ns", "  99th percentile, µs", 1e-3),
-    Line("delivery", "cpu_s_per_100k", "CPU of 100,000 delivered events, s", most_ratio=THIRD),
-    Line("delivery", "events_per_s", "  delivered in a second, thousands", 1e-3, 1),
-    Line("memory", "resident", "memory of a queued event, bytes", digits=0, most=500),
-    Line("memory", "traced", "  the same by tracemalloc", digits=0),
-    Line("idle", "wake_ups", "wake-ups of an idle client in 10 s", digits=0, most=0),
-    Line("imports", "wall_ms", "import, over a bare interpreter, ms", digits=1, most=60),
-    Line("imports", "cpu_ms", "  its CPU, ms", digits=1),
-    Line("construction", "construction_ms", "the first enabled client, ms", digits=1),
-    Line("construction", "first_track_ms", "  its first track(), ms", digits=2),
-    Line("tail", "p50_ms", "lateness of a 1 kHz loop: median, ms"),
-    Line("tail", "p99_ms", "  99th percentile, ms"),
-    Line("tail", "max_ms", "  worst, ms"),
-)
+def table(panel: Panel, samples: Mapping[str, Values], columns: Mapping[str, str]) -> str:
+    """Rows: columns of the run, as there are more of them than of figures. ``columns``: key -> name."""
+    shown = [(name, words) for name, words in panel.figures if samples.get(name)]
+    rows = [[f"{panel.title}, {panel.unit}", *(words for _, words in shown)]]
+    for key, name in columns.items():
+        cells = [cell(list(samples[figure].get(key, []))) for figure, _ in shown]
+        if any(cells):
+            rows.append([name, *cells])
+    return markdown(rows) if len(rows) > 1 else ""
 
 
-def table(medians: Medians, columns: list[str]) -> str:
-    """``columns``: ours, the published SDK, then any others."""
-    ours, published = columns[:2]
-    rows = [["", *columns, "ratio", "target", ""]]
-    for line in LINES:
-        values = medians.get(line.measure, {}).get(line.figure)
-        if not values:
-            continue
-        ratio = values[ours] / values[published] if values.get(published) else None
-        cells = [_number(values.get(name), line) for name in columns]
-        verdict = line.verdict(values[ours] * line.scale, ratio)
-        shown = "" if ratio is None else f"{ratio:.2f}"
-        rows.append([line.label, *cells, shown, line.target(), verdict])
-    return _aligned(rows)
+def part(name: str, found: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """The tables of one part, and which columns have no figure, and why."""
+    blocks = [table(panel, found["samples"], columns) for panel in PANELS[name]]
+    for key, why in found["invalid"].items():
+        again = " in one repeat" if _has_figures(found["samples"], key) else ""
+        blocks.append(f"No figure for {columns[key]}{again}: {why}.")
+    return "\n\n".join(block for block in blocks if block)
 
 
-def missed(text: str) -> int:
-    return sum(line.endswith(" missed") for line in text.splitlines())
+def targets(verdicts: list[Mapping[str, str]]) -> str:
+    rows = [["", "target", "reached (ours : theirs)", ""]]
+    rows += [[line["what"], line["target"], line["reached"], line["verdict"]] for line in verdicts]
+    return markdown(rows)
 
 
-def _number(value: float | None, line: Line) -> str:
-    return "-" if value is None else f"{value * line.scale:,.{line.digits}f}"
+def machine(facts: Mapping[str, Any]) -> str:
+    """One sentence: where and when."""
+    quick = " A `--quick` run." if facts["quick"] else ""
+    load = f"load {facts['load_before']} before, {facts['load_after']} after"
+    return (
+        f"{facts['python']} on {facts['system']}, {facts['cpu']}, {facts['cores']} cores, {load}; "
+        f"{facts['date']}, {facts['seconds']:.0f} s.{quick}"
+    )
 
 
-def _aligned(rows: list[list[str]]) -> str:
+def notes(run: Mapping[str, Any]) -> str:
+    return "\n".join(f"- {note}" for note in run["notes"])
+
+
+def document(run: Mapping[str, Any], pictures: str = "") -> str:
+    """The whole report. ``pictures``: the folder of the plots, as a link sees it; "" for none."""
+    columns = {column["key"]: column["name"] for column in run["columns"]}
+    blocks = [machine(run["machine"]), targets(run["targets"]), notes(run)]
+    for name, found in run["parts"].items():
+        blocks.append(f"### {found['title']}")
+        if pictures:
+            blocks.append(f"![{found['title']}]({pictures}/{name}.png)")
+        blocks.append(part(name, found, columns))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def summary(run: Mapping[str, Any]) -> str:
+    """The targets alone."""
+    return f"{machine(run['machine'])}\n\n{targets(run['targets'])}\n"
+
+
+def fill(text: str, version: str, run: Mapping[str, Any], pictures: str) -> tuple[str, bool]:
+    """A page with the places marked for this Python version filled anew; whether plots go with it.
+
+    ``<!-- all 3.13 -->…<!-- end -->`` takes the whole report, ``<!-- targets 3.8 -->…`` the
+    targets. Raises ValueError when the page has no place for this version.
+    """
+    marked = re.compile(rf"(<!-- (all|targets) {re.escape(version)} -->\n).*?(<!-- end -->)", re.S)
+    found = [match.group(2) for match in marked.finditer(text)]
+    if not found:
+        raise ValueError(f"the page has no place for Python {version}")
+
+    def put(match: re.Match[str]) -> str:
+        body = document(run, pictures) if match.group(2) == "all" else summary(run)
+        return f"{match.group(1)}\n{body}\n{match.group(3)}"
+
+    return marked.sub(put, text), "all" in found
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A Markdown table that also reads well as plain text."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    last = len(widths) - 2  # the target and what it says stand left, as the label does
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if index in (0, last, last + 1) else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
+    lines = [
+        "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths)) + " |"
+        for row in rows
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def _has_figures(samples: Mapping[str, Values], key: str) -> bool:
+    return any(values.get(key) for values in samples.values())
