@@ -16,8 +16,8 @@ class Panel:
     title: str
     unit: str
     figures: tuple[tuple[str, str], ...]  # (name of the figure, words)
-    kind: str = "bars"  # or "ladder": from the median to the worst; or "lines": over a size
-    log: bool = False
+    # "ladder": marks on a line, on a logarithmic axis; "lines": over a size
+    kind: str = "bars"
     axis: str = ""  # of lines: what the size is
 
 
@@ -31,7 +31,7 @@ def _sized(figure: str, sizes: tuple[int, ...]) -> tuple[tuple[str, str], ...]:
 
 
 def _ladder(title: str, unit: str, suffix: str = "") -> Panel:
-    return Panel(title, unit, _ranks(suffix), "ladder", log=True)
+    return Panel(title, unit, _ranks(suffix), "ladder")
 
 
 FORKS = (
@@ -65,7 +65,6 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             "µs",
             _sized("median", (1, 10, 100)),
             "lines",
-            True,
             "properties",
         ),
     ),
@@ -75,14 +74,13 @@ PANELS: dict[str, tuple[Panel, ...]] = {
             "µs",
             _sized("median", (1_000, 10_000, 100_000, 1_000_000)),
             "lines",
-            True,
             "events queued",
         ),
     ),
     "memory": (Panel("a queued event, resident set", "bytes", (("bytes", "bytes"),)),),
     "traced": (Panel("a queued event, tracemalloc", "bytes", (("bytes", "bytes"),)),),
     "delivery": (
-        Panel("CPU of 100,000 delivered events", "s", (("cpu_s_per_100k", "CPU"),), log=True),
+        Panel("CPU of 100,000 delivered events", "s", (("cpu_s_per_100k", "CPU"),), "ladder"),
         Panel("delivered, end to end", "events/s", (("events_per_s", "events a second"),)),
     ),
     "start": (
@@ -102,8 +100,8 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel("CPU of an idle client", "ms a minute", (("cpu_ms", "CPU"),)),
     ),
     "forks": (
-        Panel("os.fork(), until it returns in the parent", "µs", _forked("parent"), log=True),
-        Panel("os.fork(), until the child runs", "µs", _forked("child"), log=True),
+        Panel("os.fork(), until it returns in the parent", "µs", _forked("parent"), "ladder"),
+        Panel("os.fork(), until the child runs", "µs", _forked("child"), "ladder"),
     ),
     "exit": (Panel("end of a program with 100 queued events", "ms", (("exit_ms", "exit"),)),),
 }

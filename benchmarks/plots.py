@@ -16,10 +16,13 @@ import matplotlib
 matplotlib.use("Agg")  # no display
 import matplotlib.pyplot as plt
 from layout import PANELS, Panel
+from matplotlib.ticker import NullFormatter
 
 OURS, JOURNAL, EMPTY = "#0b7a75", "#5fb3af", "#b0b0b0"
 OTHERS = ["#7b4b94", "#c2703d", "#4a6fa5", "#a23b5c", "#8a8a2b", "#555555"]
 SHADES = (1.0, 0.55, 0.8, 0.65, 0.4)  # of the bars of one column
+MARKS = "o|dxs"  # of the figures of one line
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
 DPI = 90
 
 
@@ -46,10 +49,9 @@ def _measured(panel: Panel, samples: Any) -> bool:
 
 
 def _draw(panels: list[Panel], samples: Any, columns: Any, colours: Any, path: Path) -> None:
-    height = sum(2.6 if panel.kind == "lines" else _height(panel, samples) for panel in panels)
-    ratios = [2.6 if panel.kind == "lines" else _height(panel, samples) for panel in panels]
+    heights = [_height(panel, samples) for panel in panels]
     figure, axes = plt.subplots(
-        len(panels), 1, figsize=(7.2, height), squeeze=False, height_ratios=ratios
+        len(panels), 1, figsize=(7.2, sum(heights)), squeeze=False, height_ratios=heights
     )
     for panel, axis in zip(panels, axes[:, 0]):
         _KINDS[panel.kind](axis, panel, samples, columns, colours)
@@ -61,9 +63,11 @@ def _draw(panels: list[Panel], samples: Any, columns: Any, colours: Any, path: P
 
 def _height(panel: Panel, samples: Any) -> float:
     """Inches."""
+    if panel.kind == "lines":
+        return 2.6
     columns = {key for figure, _ in panel.figures for key in samples.get(figure, {})}
     bars = len(panel.figures) if panel.kind == "bars" else 1
-    return 0.75 + len(columns) * (0.24 if bars == 1 else 0.11 * bars + 0.08)
+    return 0.85 + len(columns) * (0.24 if bars == 1 else 0.11 * bars + 0.08)
 
 
 def _rows(panel: Panel, samples: Any, columns: Any) -> list[str]:
@@ -72,9 +76,9 @@ def _rows(panel: Panel, samples: Any, columns: Any) -> list[str]:
 
 
 def _ladder(axis: Any, panel: Panel, samples: Any, columns: Any, colours: Any) -> None:
-    """A line from the median to the worst, a mark at each rank."""
+    """A line for each column of the run, a mark on it for each figure."""
     keys = _rows(panel, samples, columns)
-    marks = dict(zip((words for _, words in panel.figures), "o|dx"))
+    marks = dict(zip((words for _, words in panel.figures), MARKS))
     for place, key in enumerate(keys):
         points = [
             (statistics.median(samples[figure][key]), words)
@@ -85,20 +89,17 @@ def _ladder(axis: Any, panel: Panel, samples: Any, columns: Any, colours: Any) -
         for value, words in points:
             axis.plot([value], [place], marks[words], color=colours[key], ms=6)
     axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_yticks(range(len(keys)), [columns[key] for key in keys])
     axis.set_ylim(len(keys) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.3)
-    shapes = [
-        axis.plot([], [], mark, color="#444444", label=words)[0] for words, mark in marks.items()
-    ]
-    axis.legend(
-        handles=shapes,
-        ncol=4,
-        fontsize=7,
-        frameon=False,
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-    )
+    if len(marks) > 1:
+        shapes = [
+            axis.plot([], [], mark, color="#444444", label=words)[0]
+            for words, mark in marks.items()
+        ]
+        axis.legend(handles=shapes, fontsize=7, frameon=False, **BESIDE)
 
 
 def _bars(axis: Any, panel: Panel, samples: Any, columns: Any, colours: Any) -> None:
@@ -116,8 +117,7 @@ def _bars(axis: Any, panel: Panel, samples: Any, columns: Any, colours: Any) -> 
             bar.set_alpha(SHADES[index % len(SHADES)])
         text = [_label(value) + (f"  {words}" if len(shown) > 1 else "") for value in values]
         axis.bar_label(drawn, text, padding=3, fontsize=6 if len(shown) > 1 else 7)
-    if panel.log:
-        axis.set_xscale("log")
+    axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_yticks(range(len(keys)), [columns[key] for key in keys])
     axis.set_ylim(len(keys) - 0.5, -0.5)
     axis.margins(x=0.25)
@@ -140,7 +140,10 @@ def _lines(axis: Any, panel: Panel, samples: Any, columns: Any, colours: Any) ->
     axis.set_yscale("log")
     axis.set_xlabel(panel.axis)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_formatter("{x:,g}")
+        scale.set_minor_formatter(NullFormatter())
+    axis.legend(fontsize=7, frameon=False, **BESIDE)
 
 
 _KINDS = {"ladder": _ladder, "bars": _bars, "lines": _lines}
