@@ -70,7 +70,7 @@ def measure(
 ) -> Result:
     """All samples of one part. ``repeats``: instead of those of the plan."""
     result = Result()
-    concerned = [column for column in columns if part.concerns(column.key)]
+    concerned = [column for column in columns if part.concerns(column.key, quick)]
     if part.together:
         _together(part, concerned, sink, quick, result)
         return result

@@ -49,6 +49,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             found = measuring.measure(part, columns, sink, given.quick, given.repeats)
             parts[part.name] = {
                 "title": part.title,
+                "repeats": given.repeats or part.times(given.quick),
                 "options": {it.key: part.options(it.key, given.quick) for it in columns},
                 "samples": found.samples,
                 "invalid": found.invalid,

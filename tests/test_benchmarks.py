@@ -197,7 +197,7 @@ def test_the_plan_leaves_nothing_out(quick: bool) -> None:
     """Every part, quick or not, has repeats, options its worker knows, columns, and a place in the report."""
     for part in plan.PARTS:
         assert part.times(quick) >= 1
-        concerned = [column for column in COLUMNS if part.concerns(column)]
+        concerned = [column for column in COLUMNS if part.concerns(column, quick)]
         assert {environments.OURS, environments.PUBLISHED} <= set(concerned)
         for column in concerned:
             assert set(part.options(column, quick)) | {"url", "journal"} <= _known_options(
