@@ -285,6 +285,30 @@ def test_a_measurement_whose_events_did_not_arrive_is_no_figure() -> None:
             assert result.invalid == {"posthog": "0 of 3 events arrived"}
 
 
+def test_a_journal_is_measured_where_the_client_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signature decides; the client is then given a folder, and without the option there is no column."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    module = tmp_path / "whisperr.py"
+    module.write_text("__version__ = '1'\nclass Whisperr:\n    def __init__(self, key): ...\n")
+    assert environments.with_journal(environments.ours()) is None
+    module.write_text(
+        "import os\n__version__ = '1'\nclass Whisperr:\n"
+        "    def __init__(self, key, *, base_url, journal_dir=None):\n"
+        "        assert os.path.isdir(journal_dir)\n"
+        "    def track(self, *given): ...\n"
+        "    identify = flush = track\n"
+    )
+    column = environments.with_journal(environments.ours())
+    assert column is not None and column.key == environments.JOURNAL
+    with measuring.Sink() as sink:
+        part = plan.Part("exit", "", "exits", {"events": 0}, {"events": 0})
+        result = measuring.measure(part, [column], sink, True)
+    # The stub had its folder, and delivers nothing: its one event is missed.
+    assert result.invalid == {environments.JOURNAL: "0 of 1 events arrived"}
+
+
 def test_ours_is_measured_beside_the_empty_function() -> None:
     """One small part for real: figures for both, and every event arrived."""
     part = plan.Part("burst", "", "calls", {"events": 20, "bursts": 1}, {"events": 20, "bursts": 1})
