@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from support.apps import run_app
-from support.disks import DISKS, FILLING, ext4, remount, tmpfs
+from support.disks import DISKS, FILLING, ext4, overlay, remount, tmpfs
 from support.journals import (
     DYING,
     KILLED,
@@ -22,6 +22,7 @@ from support.journals import (
     deliver,
     files,
     folder_of,
+    layout,
     leave_dead,
 )
 from support.rows import named
@@ -505,3 +506,68 @@ assert client.shutdown()
     assert len([report for report in line["reports"] if report[0] == "journal"]) <= 2
     assert list(folder_of(tmp_path / "journal").iterdir()) == []
     assert_all_once(server, key, 100)
+
+
+# --- file systems that may not be mapped: by write(2)
+
+WHOLE = b'"n":%d,"text":"' + b"x" * 5000 + b'"'
+TORN = """
+heard = Heard()
+client = new_journal(sys.argv[1] + "/journal", on_error=heard, max_retries=0)
+for n in range(1000):
+    client.track("user", "it_happened", {"n": n, "text": "x" * 5000})
+assert not client.flush()
+account(reports=heard.reports)
+die()
+"""
+
+
+def test_a_frame_torn_by_the_end_of_the_disk(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """A write(2) that found room for a part of it: what stands before arrives, in order and
+    whole; the torn one is damage, and is set aside."""
+    with overlay(tmp_path, 1024 * 1024 + 2048) as disk:
+        server.inject(key, {"do": "status", "status": 503, "times": -1})
+        (line,) = run(server, key, tmp_path, TORN, disk, status=KILLED)
+        server.forget(key)
+        assert [report[0] for report in line["reports"]].count("journal") == 1
+        written = b"".join(path.read_bytes() for path in files(disk / "journal"))
+        whole = [number for number in range(1000) if WHOLE % number in written]
+        assert 100 < len(whole) < 250 and whole == list(range(len(whole)))
+        assert written.count(b"\xf5Wj\xfa") == len(whole) + 1
+        reports, stats = deliver(server.url, key, disk / "journal")
+        assert [error.type for error in reports.all] == ["journal"]
+        assert len(files(disk / "journal", ".damaged")) == 1
+        assert stats["adopted"] == len(whole)
+    assert_all_once(server, key, len(whole))
+
+
+WRITTEN = """
+heard = Heard()
+client = new_journal(sys.argv[1] + "/journal", on_error=heard, max_retries=0, max_queue_size=200)
+
+
+def work(begin):
+    payload(client, range(begin, begin + 500))
+
+
+workers = [threading.Thread(target=work, args=(begin,)) for begin in range(0, 2000, 500)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+die()
+"""
+
+
+def test_four_threads_by_write(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """Spilling, rotating and killed: all arrives, once, with no frame damaged."""
+    with overlay(tmp_path) as disk:
+        server.inject(key, {"do": "status", "status": 503, "times": -1})
+        run_app(server, key, tmp_path, DYING + FILLING + WRITTEN, arguments=[disk], status=KILLED)
+        server.forget(key)
+        assert len(files(disk / "journal")) > 1
+        for path in files(disk / "journal"):
+            layout(path.read_bytes())
+        reports, stats = deliver(server.url, key, disk / "journal")
+        assert (stats["adopted"], reports.all) == (2000, [])
+    assert_all_once(server, key, 2000)

@@ -193,37 +193,32 @@ die()
         assert mode == (0o600 if name.endswith((".seg", ".lock")) else 0o700), (name, oct(mode))
 
 
+LESS = """
+import encodings.idna, http.client, netrc, stringprep  # lazy, and later out of reach
+heard = Heard()
+client = new_journal("home/journal", on_error=heard, max_retries=0)
+first = new_client(max_retries=0)
+payload(first, [600])
+first.flush()
+os.setgroups([]), os.setgid(12345), os.setuid(12345)
+os.umask(0o777)
+"""
+
+
 def test_any_umask_for_a_user_without_privilege(server: Sandbox, key: str, tmp_path: Path) -> None:
     """Whom modes stop: what a process wrote under a umask that forbids all is adopted later."""
     for path in (tmp_path, *tmp_path.parents):
         path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o011)
-    (tmp_path / "home").mkdir()
-    os.chown(str(tmp_path / "home"), 12345, 12345)
-    source = """
-import encodings.idna, http.client, netrc, stringprep  # lazy, and later out of reach
-first = new_journal("home/warm")
-payload(first, [600])
-assert first.shutdown()
-clients = [new_journal("home/journal") for _ in range(3)]
-os.setgroups([]), os.setgid(12345), os.setuid(12345)
-os.umask(0o777)
-payload(clients[2], [601])  # makes the folders
-assert clients[2].shutdown()
-def work():
-    payload(clients[0], range(600))
-    die()
-pid = os.fork()
-if pid == 0:
-    work()
-os.waitpid(pid, 0)
-assert clients[1].flush()
-account(stats=clients[1].stats())
-"""
-    server.inject(key, {"do": "delay", "seconds": 0.3, "times": 3})
-    run_app(server, key, tmp_path, DYING + FILLING + source)
-    (line,) = accounts(tmp_path)
-    assert line["stats"]["adopted"] == line["stats"]["delivered"] == 600
-    assert {event["properties"]["n"] for event in server.events(key)} == set(range(602))
+    for path in (tmp_path / "home", tmp_path / "home" / "journal"):
+        path.mkdir()
+        os.chown(str(path), 12345, 12345)
+    writing = "payload(client, range(600))\naccount(reports=heard.reports)\ndie()\n"
+    leave_dead(server, key, tmp_path, FILLING + LESS + writing)
+    reading = "assert client.flush()\naccount(reports=heard.reports, stats=client.stats())\n"
+    run_app(server, key, tmp_path, DYING + FILLING + LESS + reading)
+    *_, line = accounts(tmp_path)
+    assert line["stats"]["adopted"] == line["stats"]["delivered"] == 600, accounts(tmp_path)
+    assert {event["properties"]["n"] for event in server.events(key)} == set(range(601))
 
 
 def test_a_folder_that_was_there_keeps_its_mode(server: Sandbox, key: str, tmp_path: Path) -> None:
