@@ -49,6 +49,7 @@ class Setup:
     environment: dict[str, str] = field(default_factory=dict)
     command: str = "worker"
     broker: str | None = None
+    application: Path = APPLICATION
 
 
 class Host:
@@ -57,6 +58,10 @@ class Host:
     def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
         self._process = process
         self._folder = folder
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def accounts(self, *kinds: str) -> list[Entry]:
         """All entries, or those of these kinds."""
@@ -134,14 +139,14 @@ class Host:
 @contextlib.contextmanager
 def run_celery(server: Sandbox, key: str, folder: Path, setup: Setup) -> Iterator[Host]:
     """The application under ``celery -A``, in a process group of its own."""
-    shutil.copy(str(APPLICATION), str(folder / "app.py"))
+    shutil.copy(str(setup.application), str(folder / "app.py"))
     command = [sys.executable, "-m", "celery", "-A", "app", setup.command, *setup.arguments]
     command += QUIET if setup.command == "worker" else ("-l", "WARNING")
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
             command,
             cwd=str(folder),
-            env=_environment(server, key, folder, setup),
+            env=environment_of(server, key, folder, setup),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -155,7 +160,8 @@ def run_celery(server: Sandbox, key: str, folder: Path, setup: Setup) -> Iterato
         process.wait()
 
 
-def _environment(server: Sandbox, key: str, folder: Path, setup: Setup) -> dict[str, str]:
+def environment_of(server: Sandbox, key: str, folder: Path, setup: Setup) -> dict[str, str]:
+    """What the application finds in its environment; see celery_app.py."""
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONWARNINGS"}
     conf = {
         "broker_connection_retry_on_startup": True,
