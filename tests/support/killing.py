@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from whisperr._frames import Damage, decode_header, scan
+from support.storms import is_torn
 from whisperr.sandbox import Sandbox
 
 PROGRAM = Path(__file__).with_name("kill_server.py")
@@ -192,18 +192,6 @@ def _start(program: Path, folder: Path, said: Path) -> Iterator[subprocess.Popen
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def is_torn(path: Path) -> bool:
-    """Set aside because the kill came in the middle of a write(2) of another thread.
-
-    It is whole up to there, and the call for which it wrote had not returned.
-    """
-    data = path.read_bytes()
-    _, fault, start = decode_header(data)
-    damages = [item for item in scan(data, start) if isinstance(item, Damage)]
-    whole = not fault and len(damages) == 1 and damages[0].at + damages[0].size == len(data)
-    return path.name.endswith(".damaged") and whole
 
 
 def newest(noted: list[str]) -> set[str]:

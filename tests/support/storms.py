@@ -17,6 +17,8 @@ from typing import Any, Callable
 from whisperr._frames import Damage, decode_header, scan
 from whisperr.sandbox import Sandbox
 
+STORM_APP = Path(__file__).with_name("storm_app.py")
+STOP = "stop"  # a file: tasks of it don't follow each other any more
 BETWEEN_KILLS = 0.2  # seconds
 BETWEEN_FAULTS = 0.3  # seconds
 MOST_FAULTS = 4  # that wait at once
@@ -48,7 +50,9 @@ class Toll:
 
 def children_of(pid: int) -> list[int]:
     try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
     except FileNotFoundError:  # it has ended
         return []
 
@@ -78,7 +82,7 @@ def repeated(step: Callable[[], object], seconds: float) -> Iterator[None]:
 
 
 class Reaper:
-    """Kills one random child of some processes at each step, and counts by parent."""
+    """Kills one random child of a random one of some processes at each step, and counts by parent."""
 
     def __init__(self, parents: dict[str, int]) -> None:
         self._parents = parents
@@ -86,11 +90,11 @@ class Reaper:
         self.kills: Counter[str] = Counter()
 
     def step(self) -> None:
-        found = [(name, pid) for name, top in self._parents.items() for pid in children_of(top)]
+        name = self._lots.choice(list(self._parents))
+        found = children_of(self._parents[name])
         if found:
-            name, pid = self._lots.choice(found)
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(self._lots.choice(found), signal.SIGKILL)
                 self.kills[name] += 1
 
 
@@ -148,10 +152,10 @@ def seconds_of_storm() -> float:
     return float(os.environ.get("WHISPERR_STORM_SECONDS", "45"))
 
 
-def wait_until(is_so: Callable[[], bool], seconds: float) -> bool:
+def wait_until(is_so: Callable[[], bool], seconds: float, look_every: float = 0.05) -> bool:
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.05)  # what other processes write tells nobody
+        time.sleep(look_every)  # what other processes write tells nobody
     return True
