@@ -26,7 +26,7 @@ from typing import Any, Callable
 
 import whisperr._chains
 import whisperr._journal
-import whisperr._transport
+import whisperr._transport  # before the forks, not after each
 from whisperr import Whisperr
 
 NEVER = 1_000_000
