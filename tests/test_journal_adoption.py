@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Callable, Dict
 
 import pytest
 
 from support.apps import assert_arrived
-from support.heirs import run_heirs
+from support.clients import DEADLINE
+from support.heirs import WITHOUT_HOOKS, run_heirs, source_of
+from support.rows import named
 from whisperr.sandbox import Sandbox
 
 # --- after a crash
@@ -99,3 +108,301 @@ def test_64_processes_adopt_the_journals_of_1000(server: Sandbox, key: str, tmp_
     assert sum(a["delivered"] for a in adopters) == CHAINS * EACH
     assert_arrived(server, key, range(CHAINS * EACH))
     assert files_of(tmp_path) == []
+
+
+# --- two containers on one volume
+
+CONTAINER = """
+pid = fork(lambda: None)  # so that the one below has the same number in every namespace
+reap([pid])
+pid = os.fork()
+if pid:
+    os.waitpid(pid, 0)
+    sys.exit(0)
+client = durable()
+for line in sys.stdin:
+    order, *numbers = json.loads(line)
+    if order == "track":
+        undelivered(client, numbers)
+    elif order == "flush":
+        assert client.flush()
+    elif order == "die":
+        die()
+    tell(pid=os.getpid(), **closed(client.stats()))
+"""
+
+
+def test_same_pids_in_two_containers(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """Processes with one pid in two pid namespaces, on one folder: the living one's segment is left
+    alone, however often the other looks; once it is killed, it is adopted by a third, once.
+    """
+    with contextlib.ExitStack() as stack:
+        first, second, third = (
+            stack.enter_context(container(server, key, tmp_path, name)) for name in "abc"
+        )
+        lived = first("track", *range(5))
+        other = second("flush")
+        assert lived["pid"] == other["pid"]
+        assert (lived["pending"], other["adopted"]) == (5, 0)
+        second("track", *range(10, 14))
+        assert len(files_of(tmp_path)) == 4, files_of(tmp_path)  # two locks and two segments
+        assert first("die") == {}
+        heir = third("flush")
+        assert (heir["pid"], heir["adopted"], heir["delivered"]) == (lived["pid"], 5, 5)
+        assert second("flush")["delivered"] == 4
+    assert_arrived(server, key, [*range(5), *range(10, 14)])
+    assert files_of(tmp_path) == []
+
+
+Order = Callable[..., Dict[str, Any]]
+
+
+@contextlib.contextmanager
+def container(server: Sandbox, key: str, folder: Path, name: str) -> Iterator[Order]:
+    """A process in a pid namespace of its own: gives it an order and returns what it tells."""
+    program = folder / f"{name}.py"
+    program.write_text(source_of(CONTAINER))
+    process = subprocess.Popen(
+        ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", sys.executable, program],
+        cwd=str(folder),
+        env={**os.environ, "APP_URL": server.url, "APP_KEY": key},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    orders, answers = process.stdin, process.stdout
+
+    def order(*words: object) -> dict[str, Any]:
+        orders.write(json.dumps(words) + "\n")
+        orders.flush()
+        return dict(json.loads(answers.readline() or "{}"))
+
+    with process:
+        try:
+            yield order
+            orders.close()
+            assert process.wait(DEADLINE) == 0
+        finally:
+            process.kill()
+
+
+# --- forks
+
+ENDINGS = {
+    "exit": "pass",
+    "os-exit": "os._exit(0)",
+    "sigkill": "die()",
+    "exec": "os.execv(sys.executable, [sys.executable, '-c', 'pass'])",
+    "close-all": "os.closerange(3, 10_000)",
+    "close-all-and-kill": "os.closerange(3, 10_000); die()",
+}
+
+
+@pytest.mark.parametrize("tracks", [False, True], ids=["idle", "tracks"])
+@pytest.mark.parametrize("ending", named(ENDINGS))
+def test_a_living_parents_segment_is_never_adopted(
+    server: Sandbox, key: str, tmp_path: Path, ending: str, tracks: bool
+) -> None:
+    """However the child of a living process ends, and whether it had a journal of its own or not:
+    another process then adopts nothing of the parent's, and the parent delivers its own, once.
+    """
+    told = run_heirs(
+        server,
+        key,
+        tmp_path,
+        f"""
+        client = durable()
+        undelivered(client, range(5))
+        mine = files()
+
+        def child():
+            if {tracks}:
+                undelivered(client, [5])
+                assert client.flush()
+            {ending}
+
+        os.waitpid(fork(child), 0)
+        assert set(mine) <= set(files()), (mine, files())
+
+        def other():
+            assert client.flush()
+            tell(**closed(client.stats()))
+
+        reap([fork(other)])
+        assert client.flush()
+        tell(**closed(client.stats()))
+        """,
+    )
+    assert [stats["adopted"] for stats in told] == [0, 0]
+    assert told[1]["delivered"] == 5
+    assert_arrived(server, key, range(5 + tracks))
+    assert files_of(tmp_path) == []
+
+
+WAYS = {
+    "os-fork": "reap([fork(work)])",
+    "without-hooks": "reap([fork_without_hooks(work)])",
+    "in-a-signal-handler": """
+class Interrupts(os.PathLike):
+    def __fspath__(self):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return "through"
+
+def handler(number, frame):
+    global before
+    assert inside_track(frame)
+    before = contents()
+    pid = os.fork()
+    if pid:
+        reap([pid])  # the child goes on in the parent's call, to its end
+    else:
+        track(client, range(10, 15))
+
+signal.signal(signal.SIGUSR1, handler)
+client.track("user_50", "it_happened", {"n": 50, "path": Interrupts()})
+if os.getpid() != parent:
+    leave(before)
+""",
+}
+
+
+@pytest.mark.parametrize("way", named(WAYS))
+def test_a_child_has_a_segment_of_its_own(
+    server: Sandbox, key: str, tmp_path: Path, way: str
+) -> None:
+    """A child never writes to its parent's segment, whatever forked it and where: not a byte of that
+    changes. At its first event it has a chain of its own, and what it leaves when it is killed is
+    adopted from there.
+    """
+    told = run_heirs(
+        server,
+        key,
+        tmp_path,
+        WITHOUT_HOOKS
+        + """
+def contents():
+    found = {}
+    for folder, _, names in os.walk(FOLDER):
+        for name in names:
+            if name.endswith(".seg"):
+                with open(os.path.join(folder, name), "rb") as segment:
+                    found[name] = segment.read()
+    return found
+
+def work():
+    before = contents()
+    track(client, range(10, 15))
+    leave(before)
+
+def leave(before):
+    after = contents()
+    assert {name: after[name] for name in before} == before
+    assert len({name.rpartition("-")[0] for name in after}) == 1 + len(before)
+    print("{}", flush=True)
+    os._exit(0)  # without an exit handler, as when it is killed
+
+def no_thread(thread):
+    raise RuntimeError("can't start new thread")
+
+parent = os.getpid()
+threading.Thread.start, start = no_thread, threading.Thread.start
+client = durable()
+track(client, range(5))
+"""
+        + way
+        + """
+threading.Thread.start = start
+assert client.flush()
+tell(**closed(client.stats()))
+""",
+    )
+    assert len(told) == 2, told
+    assert told[1]["adopted"] == 5
+    assert_arrived(server, key, [*range(5), *range(10, 15), *([50] if "50" in way else [])])
+    assert files_of(tmp_path) == []
+
+
+def test_a_fork_in_the_senders_thread(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """A fork by on_error, in the middle of the sender's pass: the child has a journal of its own,
+    its parent's goes on unharmed, and each delivers its own once.
+    """
+    server.inject(key, {"do": "status", "status": 503, "path": "/v1/events/batch"})
+    told = run_heirs(
+        server,
+        key,
+        tmp_path,
+        """
+        pids = []
+
+        def forks(error):
+            mine = files()
+            pid = os.fork()
+            if pid:
+                pids.append(pid)
+                return
+            track(client, range(10, 15))
+            assert [name for name in files() if name in mine] == mine
+            assert len(files()) == len(mine) + 2
+
+        client = durable(on_error=forks)
+        track(client, range(5))
+        client.flush()
+        reap(pids)
+        assert files(), "the child deleted its parent's segment"
+        assert client.flush()
+        tell(children=len(pids), **closed(client.stats()))
+        """,
+    )
+    assert (told[0]["children"], told[0]["adopted"], told[0]["delivered"]) == (1, 0, 5)
+    assert_arrived(server, key, [*range(5), *range(10, 15)])
+    assert files_of(tmp_path) == []
+
+
+# --- two clients, one folder
+
+
+def test_two_clients_of_one_process(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """Two clients with one destination and one folder: neither adopts the living other's, and once
+    one is shut down with events undelivered, the other process's first use delivers them.
+    """
+    told = run_heirs(
+        server,
+        key,
+        tmp_path,
+        """
+        first, second = durable(), durable()
+        undelivered(first, range(5))
+        undelivered(second, range(5, 10))
+        assert second.flush()
+        tell(**closed(second.stats()))
+        first.shutdown(0)
+        tell(**closed(first.stats()))
+        third = durable()
+        assert third.flush()
+        tell(**closed(third.stats()))
+        """,
+    )
+    assert [(each["adopted"], each["delivered"]) for each in told] == [(0, 5), (0, 0), (5, 5)]
+    assert told[1]["spilled"] == 5
+    assert_arrived(server, key, range(10))
+    assert files_of(tmp_path) == []
+
+
+def test_different_keys_never_see_each_others(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """What a killed client of one key left in a folder is adopted under that key alone."""
+    told = run_heirs(
+        server,
+        key,
+        tmp_path,
+        """
+        dead(lambda: undelivered(durable(KEY), range(5)))
+        for which in (KEY + "_other", KEY):
+            client = durable(which)
+            assert client.flush()
+            tell(**closed(client.stats()))
+        """,
+    )
+    assert [stats["adopted"] for stats in told] == [0, 5]
+    assert server.events(f"{key}_other") == []
+    assert_arrived(server, key, range(5))

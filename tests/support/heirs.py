@@ -15,7 +15,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from support.apps import run_app
+from support.apps import PREAMBLE, run_app
 from whisperr.sandbox import Sandbox
 
 NAMES = """
@@ -72,6 +72,20 @@ def tell(**what):
 
 """
 
+# PyDLL keeps the interpreter's lock, so the child has it: CDLL would leave it to nobody.
+WITHOUT_HOOKS = """
+def fork_without_hooks(child):
+    import ctypes
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        try:
+            child()
+        finally:
+            os._exit(1)
+    return pid
+
+"""
+
 
 def run_heirs(
     server: Sandbox, key: str, folder: Path, source: str, **options: Any
@@ -79,3 +93,8 @@ def run_heirs(
     """``run_app`` with the names above. Returns what the program told."""
     outcome = run_app(server, key, folder, NAMES + textwrap.dedent(source), **options)
     return [json.loads(line) for line in outcome.stdout.splitlines()]
+
+
+def source_of(program: str) -> str:
+    """The whole text of such a program, for whoever runs it otherwise."""
+    return PREAMBLE + NAMES + textwrap.dedent(program)
