@@ -5,18 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Callable, Dict
 
 import pytest
 
 from support.apps import assert_arrived
-from support.clients import DEADLINE
+from support.broker import Broker
+from support.celery_worker import Setup, run_celery
+from support.clients import DEADLINE, NEVER, flush_until_settled, open_client, track
 from support.heirs import WITHOUT_HOOKS, run_heirs, source_of
 from support.rows import named
+from support.servers import Setting
+from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
 
 # --- after a crash
@@ -406,3 +412,145 @@ def test_different_keys_never_see_each_others(server: Sandbox, key: str, tmp_pat
     assert [stats["adopted"] for stats in told] == [0, 5]
     assert server.events(f"{key}_other") == []
     assert_arrived(server, key, range(5))
+
+
+# --- what ends a worker without mercy
+
+
+def assert_all_arrived(server: Sandbox, key: str, tracked: Iterable[str]) -> None:
+    """Each of these, under one id. (What was in flight at a kill may have been sent again.)"""
+    expected = set(tracked)
+    found = Counter(event["properties"]["n"] for event in server.events(key))
+    lost = expected - set(found)
+    assert expected and not lost, f"{len(lost)} of {len(expected)} lost: {sorted(lost)[:20]}"
+    assert max(found.values()) == 1, found.most_common(3)
+
+
+def test_a_worker_that_gunicorn_aborts_loses_nothing(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """A worker that tracks until gunicorn kills it for its time-out, and has delivered nothing by
+    then: all of it arrives, by the worker that follows.
+    """
+    configured = """
+from whisperr.integrations.gunicorn import post_fork, post_worker_init, worker_exit
+workers, preload_app, timeout, graceful_timeout = 1, True, 2, 15
+"""
+    options = {
+        "flush_at": NEVER,
+        "flush_interval": NEVER,
+        "shutdown_timeout": 0,
+        "journal_dir": str(tmp_path / "journal"),
+    }
+    setting = Setting(tmp_path, server, key)
+    with setting.gunicorn("served:application", configured, options=options) as served:
+        served.send(5)
+        served.ask("/tick")
+        served.leave_hanging("/hang")
+        served.wait_until_said("Booting worker", times=2)
+        tracked = served.numbers()
+        server.wait_for(key, len(tracked), DEADLINE)
+        served.stop()
+    assert len(tracked) > 20
+    assert_all_arrived(server, key, tracked)
+    assert files_of(tmp_path) == []
+
+
+def test_celerys_hard_time_limit_loses_nothing(
+    server: Sandbox, key: str, tmp_path: Path, broker: Broker
+) -> None:
+    """Children that are killed by ``time_limit`` while they track, and never delivered: all of it
+    arrives, by the children that follow.
+    """
+    setup = Setup(
+        plan={"stubborn": 4},
+        broker=broker.url,
+        conf={
+            "task_time_limit": 2,
+            "broker_transport_options": {"global_keyprefix": f"{broker.prefix}{key}-"},
+        },
+        options={"journal_dir": str(tmp_path / "journal")},
+    )
+    with run_celery(server, key, tmp_path, setup) as host:
+        host.wait_for_log(4, "Hard time limit")
+        tracked = [entry.number for entry in host.accounts()]
+        assert len(tracked) > 100
+        server.wait_for(key, len(tracked), DEADLINE)
+        host.stop(signal.SIGTERM)
+    assert_all_arrived(server, key, tracked)
+    assert files_of(tmp_path) == []
+
+
+# --- an outage
+
+OUTAGE = {"do": "status", "status": 503, "times": -1}
+
+
+def test_an_outage_longer_than_memory_loses_nothing(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """While the server is away and the queue full, the oldest are on disk alone; when it is back they
+    arrive, each once. The equation of the ledger holds at each step.
+    """
+    server.inject(key, OUTAGE)
+    options = {"journal_dir": tmp_path / "journal", "max_queue_size": 10, "max_retries": 0}
+    with open_client(server.url, key, **options) as client:
+        track(client, range(100))
+        assert not client.flush()
+        assert_equation(client, spilled=90, pending=10)
+        track(client, range(100, 130))
+        assert_equation(client, spilled=120, pending=10)
+        server.clear_faults(key)
+        flush_until_settled(client)
+        assert_equation(client, delivered=130)
+        track(client, range(130, 135))
+        assert client.flush()
+        assert_equation(client, delivered=135)
+    assert_arrived(server, key, range(135))
+    assert files_of(tmp_path) == []
+
+
+def assert_equation(client: Whisperr, **figures: int) -> None:
+    """accepted + adopted = delivered + dropped + pending + spilled, and these figures are so."""
+    stats = client.stats()
+    left = stats["delivered"] + sum(stats["dropped"].values()) + stats["pending"]
+    assert stats["accepted"] + stats["adopted"] == left + stats["spilled"], stats
+    known = {name: figures.get(name, 0) for name in ("delivered", "pending", "spilled")}
+    assert (known, stats["dropped"]) == ({name: stats[name] for name in known}, {}), stats
+
+
+@pytest.mark.parametrize("ending", ["", "die()"], ids=["exit", "sigkill"])
+def test_an_outage_may_outlast_the_process(
+    server: Sandbox, key: str, tmp_path: Path, ending: str
+) -> None:
+    """What an outage left of a process on disk, in memory and in flight, however it ended, is
+    delivered by the next one.
+    """
+    server.inject(key, OUTAGE)
+    run_heirs(
+        server,
+        key,
+        tmp_path,
+        f"""
+        client = durable(max_queue_size=10)
+        track(client, range(100))
+        assert not client.flush()
+        assert closed(client.stats())["spilled"] == 90
+        {ending}
+        """,
+        status=-9 if ending else 0,
+    )
+    server.clear_faults(key)
+    (stats,) = run_heirs(
+        server,
+        key,
+        tmp_path,
+        """
+        client = durable(max_queue_size=10)
+        assert client.flush()
+        tell(**closed(client.stats()))
+        """,
+    )
+    assert (stats["adopted"], stats["delivered"], stats["dropped"]) == (100, 100, {})
+    assert_arrived(server, key, range(100))
+    assert files_of(tmp_path) == []
