@@ -34,7 +34,6 @@ STEPS = ("line", "opcode")  # 3.12 and 3.13 tell of no opcodes in a function's v
 FILES = ("_frames.py", "_segments.py", "_chains.py", "_log.py", "_journal.py")
 FILLER = "x" * 20_000  # three such events fill the first segment, six each later one
 LIMIT = 1 << 20  # bytes of the journal
-warm: list[bool] = []
 
 Order = Any
 
@@ -48,7 +47,6 @@ def main() -> None:
 
 def live(order: Order) -> Order:
     """The dead process first, whose journal the life finds. Then the life itself."""
-    warm_up(order)
     assert forked(lambda tell: leave_behind(order)) == {"signal": signal.SIGKILL}
     return forked(lambda tell: _live(order, tell))
 
@@ -126,25 +124,6 @@ def where_is(frame: FrameType) -> tuple[str, str, int]:
 def is_of_journal(frame: FrameType) -> bool:
     path = frame.f_code.co_filename
     return path.endswith(FILES) and os.path.basename(os.path.dirname(path)) == "whisperr"
-
-
-def warm_up(order: Order) -> None:
-    """Live once in this process, traced: from 3.12 on no instruction of the first call of a
-    function is reported, and what was looked at here stays known in the forked ones.
-    """
-    if warm:
-        return
-    warm.append(True)
-    elsewhere = {**order, "key": "wrk_warm_up"}
-    elsewhere.update({name: f"{order[name]}-warm-up" for name in ("folder", "notes")})
-    forked(lambda tell: leave_behind(elsewhere))
-    trace(counter(Counter()))
-    plain(elsewhere)
-    sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type]
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread():
-            thread.join(20)
 
 
 def watched(frame: FrameType, function: Trace) -> Trace:
