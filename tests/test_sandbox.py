@@ -953,10 +953,33 @@ def test_the_ready_file_holds_the_url(tmp_path: Path) -> None:
         assert [path.name for path in tmp_path.iterdir()] == ["ready"]
 
 
-def test_it_listens_on_loopback_only() -> None:
-    """An address that others could reach is refused, and so is a port that is taken."""
+def test_it_listens_on_loopback_unless_told_otherwise() -> None:
+    """By default nobody else can reach it; told to listen to all, it says so, and goes on."""
+    with serving() as server:
+        assert server.address[0] == "127.0.0.1"
     with running([sys.executable, "-m", "whisperr.sandbox", "--host", "0.0.0.0"]) as process:
+        assert process.stderr is not None
+        assert "listens to other machines" in process.stderr.readline()
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize(
+    ("complaint", "options"),
+    [
+        ("--host: must be an IP address", ["--host", "example.org"]),
+        ("--keep: must be 1 or more", ["--keep", "0"]),
+    ],
+)
+def test_an_unusable_option_is_named(complaint: str, options: list[str]) -> None:
+    """What cannot be done ends with status 2, and with the name of the option."""
+    with running([sys.executable, "-m", "whisperr.sandbox", *options]) as process:
         assert process.wait(DEADLINE) == 2
+        assert process.stderr is not None
+        assert complaint in process.stderr.read()
+
+
+def test_a_taken_port_is_refused() -> None:
+    """A port that somebody else has is an error that names it."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         box = Sandbox(port=taken.getsockname()[1])
         with pytest.raises(RuntimeError, match="cannot listen on"):

@@ -7,10 +7,8 @@ made to point here, is refused (403).
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 from typing import Any, Awaitable, Callable
-from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,8 +17,10 @@ from starlette.routing import Route
 from whisperr.sandbox import _json
 from whisperr.sandbox._desk import Desk, Desks
 from whisperr.sandbox._wire import Wire
-from whisperr.sandbox.faults import FaultError
+from whisperr.sandbox._guard import Guard
+from whisperr.sandbox.faults import FaultError, FaultQueue
 
+MAX_ORDER = 16 * 1024 * 1024  # bytes of faults in one request
 MAX_WAIT = 600.0  # seconds that one long poll may last
 SETTLE = 0.05  # seconds for the requests that a killed client left in the socket buffers
 WAITABLE = (
@@ -41,24 +41,15 @@ def reply(value: object, status: int = 200) -> Response:
     return Response(_json.dumps(value), status, media_type="application/json")
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host name, or an address with or without brackets, means this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def routes(desks: Desks, key_prefix: str) -> list[Route]:
+def routes(desks: Desks, guard: Guard, key_prefix: str) -> list[Route]:
     """The routes of the control plane."""
 
     def guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             key = request.path_params["key"]
-            if not _from_here(request):
-                return reply({"error": "the sandbox is controlled from this machine only"}, 403)
+            objection = guard.objection(request)
+            if objection is not None:
+                return reply({"error": objection}, 403)
             if not key.startswith(key_prefix):
                 return reply({"error": f"a key begins with {key_prefix}"}, 404)
             return await handler(request, desks[key])
@@ -68,38 +59,33 @@ def routes(desks: Desks, key_prefix: str) -> list[Route]:
     def route(path: str, method: str, handler: Handler) -> Route:
         return Route("/sandbox/{key}/" + path, guarded(handler), methods=[method])
 
+    async def health(request: Request) -> Response:
+        objection = guard.objection(request)
+        return reply({"ok": True} if objection is None else {"error": objection}, 403 if objection else 200)
+
+    async def shared_faults(request: Request) -> Response:
+        """Faults for every key."""
+        objection = guard.objection(request)
+        if objection is not None:
+            return reply({"error": objection}, 403)
+        answer = await _order(request, desks.faults)
+        desks.bell.ring()
+        return answer
+
     return [
-        Route("/sandbox/health", _health, methods=["GET"]),
+        Route("/sandbox/health", health, methods=["GET"]),
+        Route("/sandbox/faults", shared_faults, methods=["GET", "POST", "DELETE"]),
         route("ledger", "GET", _ledger),
         route("events", "GET", _events),
         route("identities", "GET", _identities),
         route("requests", "GET", _requests),
         route("wait", "GET", _wait),
         route("faults", "GET", _faults),
-        route("faults", "POST", _inject),
-        route("faults", "DELETE", _clear),
+        route("faults", "POST", _faults),
+        route("faults", "DELETE", _faults),
         route("killed", "POST", _killed),
         route("forget", "DELETE", _forget),
     ]
-
-
-def _from_here(request: Request) -> bool:
-    hosts = [_host_of("//" + text) for text in request.headers.getlist("host")]
-    hosts += [_host_of(text) for text in request.headers.getlist("origin")]
-    return bool(request.headers.getlist("host")) and all(is_loopback(host) for host in hosts)
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-async def _health(request: Request) -> Response:
-    if not _from_here(request):
-        return reply({"error": "the sandbox is controlled from this machine only"}, 403)
-    return reply({"ok": True})
 
 
 async def _ledger(request: Request, desk: Desk) -> Response:
@@ -107,33 +93,44 @@ async def _ledger(request: Request, desk: Desk) -> Response:
 
 
 async def _events(request: Request, desk: Desk) -> Response:
-    return reply(desk.account.events)
+    return Response(_json.array(desk.account.events), media_type="application/json")
 
 
 async def _identities(request: Request, desk: Desk) -> Response:
-    return reply(desk.account.identities)
+    return Response(_json.array(desk.account.identities), media_type="application/json")
 
 
 async def _requests(request: Request, desk: Desk) -> Response:
-    return reply(desk.account.requests)
+    return Response(_json.array(desk.account.requests), media_type="application/json")
 
 
 async def _faults(request: Request, desk: Desk) -> Response:
-    return reply(desk.faults.listed())
+    return await _order(request, desk.faults)
 
 
-async def _inject(request: Request, desk: Desk) -> Response:
+async def _order(request: Request, faults: FaultQueue) -> Response:
+    """List, queue or drop faults, as the method says."""
+    if request.method == "DELETE":
+        faults.clear()
+        return reply({"ok": True})
+    if request.method != "POST":
+        return reply(faults.listed())
     try:
-        return reply({"injected": desk.faults.add(_json.loads(await request.body()))})
+        return reply({"injected": faults.add(_json.loads(await _body(request)))})
     except FaultError as exc:
         return reply({"error": str(exc)}, 400)
     except ValueError as exc:
         return reply({"error": f"body: {exc}"}, 400)
 
 
-async def _clear(request: Request, desk: Desk) -> Response:
-    desk.faults.clear()
-    return reply({"ok": True})
+async def _body(request: Request) -> bytes:
+    """The body of an order. Raises ValueError when it is too long."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ORDER:
+            raise ValueError(f"more than {MAX_ORDER} bytes")
+    return bytes(body)
 
 
 async def _killed(request: Request, desk: Desk) -> Response:

@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
+from typing import Any, Sequence
 
+from whisperr.sandbox._database import Database
+from whisperr.sandbox._lanes import Lanes
+from whisperr.sandbox._traffic import Traffic
 from whisperr.sandbox._wire import Wire
-from whisperr.sandbox.faults import FaultQueue
+from whisperr.sandbox.faults import Fault, FaultQueue
 from whisperr.sandbox.store import Account
 
+_TABLES = ("rows", "requests", "identities", "numbers")
 
-class Desk:
-    """All that the server holds for one API key."""
+
+class Bell:
+    """Wakes all who wait for a change."""
 
     def __init__(self) -> None:
-        self.account = Account()
-        self.faults = FaultQueue()
         self._sleepers: set[asyncio.Future[None]] = set()
 
-    def forget(self) -> None:
-        """Start anew. A request that is still being answered settles with the old account."""
-        self.account = Account()
-        self.faults = FaultQueue()
-        self.ring()
-
     def ring(self) -> None:
-        """The account has changed."""
         for sleeper in self._sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
 
-    async def reached(self, targets: dict[str, int], timeout: float, wire: Wire) -> bool:
-        """Wait until every named count is at least its target; False after ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        while not self._meets(targets):
-            left = deadline - time.monotonic()
-            if left <= 0 or wire.lost.done():
-                return False
-            await self._sleep(left, wire)
-        return True
-
-    def _meets(self, targets: dict[str, int]) -> bool:
-        ledger = self.account.ledger()
-        return all(ledger[name] >= count for name, count in targets.items())
-
-    async def _sleep(self, seconds: float, wire: Wire) -> None:
+    async def wait(self, seconds: float, wire: Wire) -> None:
+        """Return at the next change, when the connection is lost, or after that many seconds."""
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.add(sleeper)
         try:
@@ -55,11 +40,87 @@ class Desk:
             self._sleepers.discard(sleeper)
 
 
-class Desks:
-    """The desks by API key; asking for one makes it."""
+class Desk:
+    """All that the server holds for one API key."""
 
-    def __init__(self) -> None:
+    def __init__(self, desks: Desks, key: str) -> None:
+        self.faults = FaultQueue()
+        self.traffic = Traffic()
+        self.account: Account
+        self.label = _masked(key)
+        self._digest = hashlib.sha256(key.encode("utf-8", "replace")).hexdigest()
+        self._desks = desks
+        self._bell = Bell()
+        self._open()
+
+    def forget(self) -> None:
+        """Start anew. A request that is still being answered settles with the old account."""
+        database, number = self._desks.database, self.account.number
+        with database.change():
+            for table in _TABLES:
+                database.run(f"DELETE FROM {table} WHERE account = ?", number)
+            database.run("DELETE FROM accounts WHERE id = ?", number)
+        self.faults = FaultQueue()
+        self.traffic = Traffic()
+        self._open()
+        self.ring()
+
+    def fault(self, path: str, entries: Sequence[dict[str, Any]]) -> Fault | None:
+        """The fault that a request takes: one of this key's, else one for everybody."""
+        return self.faults.take(path, entries) or self._desks.faults.take(path, entries)
+
+    def ring(self) -> None:
+        """The account has changed."""
+        self._bell.ring()
+        self._desks.bell.ring()
+
+    async def reached(self, targets: dict[str, int], timeout: float, wire: Wire) -> bool:
+        """Wait until every named count is at least its target; False after ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while not self._meets(targets):
+            left = deadline - time.monotonic()
+            if left <= 0 or wire.lost.done():
+                return False
+            await self._bell.wait(left, wire)
+        return True
+
+    def _meets(self, targets: dict[str, int]) -> bool:
+        ledger = self.account.ledger()
+        return all(ledger[name] >= count for name, count in targets.items())
+
+    def _open(self) -> None:
+        database = self._desks.database
+        sql = "SELECT id, counts FROM accounts WHERE digest = ?"
+        number, counts = database.one(sql, self._digest) or (0, "{}")
+        if not number:
+            number = database.run(
+                "INSERT INTO accounts (digest, label) VALUES (?, ?)", self._digest, self.label
+            )
+        self.account = Account(database, number, counts)
+
+
+class Desks:
+    """The desks by API key; asking for one makes it. What belongs to no key is here, too."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.faults = FaultQueue()
+        self.traffic = Traffic()
+        self.lanes = Lanes(database)
+        self.bell = Bell()
         self._by_key: dict[str, Desk] = {}
 
     def __getitem__(self, key: str) -> Desk:
-        return self._by_key.setdefault(key, Desk())
+        desk = self._by_key.get(key)
+        if desk is None:
+            desk = self._by_key[key] = Desk(self, key)
+        return desk
+
+    def numbered(self, number: int) -> Desk | None:
+        """The desk of an account that has been used since the start."""
+        return next((d for d in self._by_key.values() if d.account.number == number), None)
+
+
+def _masked(key: str) -> str:
+    """Enough of a key to tell it from another, not enough to use it."""
+    return key if len(key) <= 12 else f"{key[:8]}…{key[-3:]}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Sequence
+from typing import Any, Iterator, Sequence
 
 from whisperr.sandbox import _json, rules
 
@@ -14,13 +15,26 @@ TRACK = "/v1/events/track"
 IDENTIFY = "/v1/identify"
 PATHS = (BATCH, TRACK, IDENTIFY)
 
+EVENT, IDENTITY, REQUEST = 0, 1, 2  # what is shown; REQUEST: no single entry can be blamed
+
+MAX_SHOWN = 50  # entries of one refused request
+MAX_SHOWN_BODY = 16 * 1024  # characters of what was refused
+
+_AT_EVENT = re.compile(r"events\[([0-9]+)\]")
+
+
 
 @dataclass(frozen=True)
 class Parcel:
-    """What one request brought: events, or one identity, all of it within the rules."""
+    """What one request brought: events, or one identity, all of it within the rules.
+
+    ``texts`` are the entries as JSON; ``ids`` the ids of the events, empty for an identity.
+    """
 
     path: str
     entries: Sequence[dict[str, Any]]
+    texts: Sequence[str]
+    ids: Sequence[str]
     idempotency_key: str | None
 
     @property
@@ -29,13 +43,51 @@ class Parcel:
 
 
 class Refusal(Exception):
-    """The request breaks the rules: the problems, and how many events it held (1 if unreadable)."""
+    """The request breaks the rules.
 
-    def __init__(self, error: str, problems: Sequence[str], count: int = 1) -> None:
+    The problems, how many events it held (1 if unreadable), and what it was, to be shown.
+    """
+
+    def __init__(
+        self, error: str, problems: Sequence[str], count: int, path: str, body: object
+    ) -> None:
         super().__init__(error)
         self.error = error
         self.problems = problems
         self.count = count
+        self._path = path
+        self._body = body
+
+    def exhibits(self) -> Iterator[tuple[int, str | None, str | None, str | None, str, str]]:
+        """Each entry at fault with its reason, or the request as a whole: see ``show``."""
+        by_event: dict[int, list[str]] = {}
+        for problem in self.problems:
+            match = _AT_EVENT.match(problem) if self._path == BATCH else None
+            if match is None:
+                whole = "\n".join(self.problems[:MAX_SHOWN])
+                yield show(self._path, self._body, whole)
+                return
+            by_event.setdefault(int(match.group(1)), []).append(problem)
+        for index in list(by_event)[:MAX_SHOWN]:
+            assert isinstance(self._body, dict)
+            yield show(TRACK, self._body["events"][index], "\n".join(by_event[index]))
+
+
+def show(
+    path: str, body: object, reason: str
+) -> tuple[int, str | None, str | None, str | None, str, str]:
+    """What may be anything, for a row: kind, user, event type, message id, body, reason.
+
+    body: a JSON value, or the bytes of what is none.
+    """
+    kind = {TRACK: EVENT, IDENTIFY: IDENTITY}.get(path, REQUEST)
+    if isinstance(body, bytes):
+        return REQUEST, None, None, None, body[:MAX_SHOWN_BODY].decode("utf-8", "replace"), reason
+    fields = body if isinstance(body, dict) and kind != REQUEST else {}
+    context = fields.get("context")
+    message_id = context.get("$message_id") if isinstance(context, dict) else None
+    user, name = _short(fields.get("external_user_id")), _short(fields.get("event_type"))
+    return kind, user, name, _short(message_id), _json.text(body)[:MAX_SHOWN_BODY], reason
 
 
 def open_parcel(
@@ -45,12 +97,20 @@ def open_parcel(
     try:
         value = _json.loads(body)
     except ValueError as exc:
-        raise Refusal("not JSON", [f"body: {exc}"]) from None
+        raise Refusal("not JSON", [f"body: {exc}"], 1, path, body) from None
     problems = rules.check_headers(headers) + _check(path, value, now)
-    if problems:
-        raise Refusal("the request breaks the rules", problems, _count(path, value))
+    try:
+        if problems:
+            _json.text(value)
+            error = "the request breaks the rules"
+            raise Refusal(error, problems, _count(path, value), path, value)
+        entries = value["events"] if path == BATCH else [value]
+        texts = [_json.text(entry) for entry in entries]
+    except RecursionError:  # read with some room left, written with none
+        raise Refusal("not JSON", ["body: nested too deeply"], 1, path, body) from None
+    ids = [] if path == IDENTIFY else [event["context"]["$message_id"] for event in entries]
     keys = headers.get("idempotency-key")
-    return Parcel(path, value["events"] if path == BATCH else [value], keys[0] if keys else None)
+    return Parcel(path, entries, texts, ids, keys[0] if keys else None)
 
 
 def _check(path: str, value: object, now: datetime) -> list[str]:
@@ -64,3 +124,11 @@ def _check(path: str, value: object, now: datetime) -> list[str]:
 def _count(path: str, value: object) -> int:
     events = value.get("events") if path == BATCH and isinstance(value, dict) else None
     return len(events) if isinstance(events, list) else 1
+
+
+def _short(value: object) -> str | None:
+    """A text for a column, whatever was given in its place."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else _json.text(value)
+    return text[:500].encode("utf-8", "backslashreplace").decode("utf-8")

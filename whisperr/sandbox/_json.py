@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Hashable
-from typing import Any
+from typing import Any, Iterable
 
 
 def loads(body: bytes) -> Any:
@@ -27,15 +26,24 @@ def loads(body: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+# Compact, in ASCII: a lone surrogate that arrived as an escape leaves as one.
+text = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def dumps(value: object) -> bytes:
-    """Compact JSON in ASCII, so that a lone surrogate that arrived as an escape leaves as one."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    """The bytes of ``text``."""
+    return text(value).encode("ascii")
 
 
-def value_key(value: object) -> Hashable:
+def array(texts: Iterable[str]) -> bytes:
+    """The JSON array of values that are JSON texts already."""
+    return f"[{','.join(texts)}]".encode("ascii")
+
+
+def value_key(value: object) -> str:
     """A key that is equal for equal JSON values: 17 and 17.0 are one, 1, true and "1" are three."""
-    if type(value) in (int, float):
-        return value
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return json.dumps(value, sort_keys=True)
 
 
@@ -47,8 +55,8 @@ def same(one: object, other: object) -> bool:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        seen: set[str] = set()
+        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
         raise ValueError(f"the key {twice!r} occurs twice in one object")
     return found
 

@@ -11,9 +11,9 @@ from types import FrameType
 from typing import Callable, cast
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from whisperr.sandbox._wire import WireProtocol
-from whisperr.sandbox.app import create_app
 
 BACKLOG = 2048  # connections that may wait to be accepted
 EXIT_GRACE = 1  # second that requests get at the end
@@ -52,13 +52,14 @@ def url_of(listener: socket.socket) -> str:
 
 def serve(
     listener: socket.socket,
+    app: ASGIApp,
     keep_alive: float,
     on_listening: Callable[[], None],
     exit_with_parent: bool,
 ) -> None:
     """Serve until SIGTERM, SIGINT or, if asked, the end of standard input."""
     config = uvicorn.Config(
-        create_app(),
+        app,
         http=WireProtocol,
         ws="none",
         loop="asyncio",

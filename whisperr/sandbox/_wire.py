@@ -2,7 +2,7 @@
 
 uvicorn's h11 protocol keeps the transport to itself. The subclass here hands every request a
 ``Wire`` in the state of its scope, through attributes that the protocol has had in all versions
-since 0.33: ``app``, ``client``, ``cycle``, ``connection_made``, ``connection_lost``, ``shutdown``.
+since 0.33: ``app``, ``client``, ``cycle``, ``loop``, ``connection_made``, ``connection_lost``, ``shutdown``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+SILENCE = 60.0  # seconds for the head of the first request of a connection
+
 # l_onoff, l_linger: on, and wait no second; closing then sends RST instead of FIN.
 _LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -28,6 +30,9 @@ class Wire:
 
     def __init__(self, transport: asyncio.Transport, port: int) -> None:
         self.name = f"{next(_accepted)}:{port}"  # ports are used again, the order of accept is not
+        self.port = port
+        self.lane = ""  # the process that spoke last
+        self.accounts: set[int] = set()  # that have counted this connection
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport = transport
 
@@ -67,6 +72,7 @@ class WireProtocol(H11Protocol):
     """HTTP/1.1 whose requests know their connection, and which ends with the server."""
 
     _wire: Wire | None = None
+    _silence: asyncio.TimerHandle | None = None
 
     def connection_made(  # type: ignore[override]  # uvicorn narrows the transport too
         self, transport: asyncio.Transport
@@ -74,9 +80,17 @@ class WireProtocol(H11Protocol):
         super().connection_made(transport)
         self._wire = Wire(transport, self.client[1] if self.client else 0)
         self.app = _with_wire(self.app, self._wire)
+        self._silence = self.loop.call_later(SILENCE, self._close_if_silent)
+
+    def _close_if_silent(self) -> None:
+        """Drop a client that has connected, and has not even sent the head of a request."""
+        if self.cycle is None and not self.transport.is_closing():
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._silence is not None:
+            self._silence.cancel()
         if self._wire is not None and not self._wire.lost.done():
             self._wire.lost.set_result(None)
 

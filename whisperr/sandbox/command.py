@@ -1,16 +1,39 @@
-"""``whisperr sandbox``: serve until stopped. Exits with 1 if it can't listen, 2 for an unusable option."""
+"""``whisperr sandbox``: serve until stopped.
+
+Exits with 1 if it can't listen or can't use its file, 2 for an unusable option.
+"""
 
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import os
 import sys
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="loopback address (%(default)s)")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)"
+    )
     parser.add_argument("--port", type=int, default=0, help="0: any free port (%(default)s)")
+    parser.add_argument(
+        "--db", metavar="FILE", help="keep what arrives in this SQLite file (default: in memory)"
+    )
+    parser.add_argument(
+        "--keep",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="events kept; older ones are let go (%(default)s)",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another host name under which it may be addressed; may be repeated",
+    )
     parser.add_argument("--ready-file", type=Path, help="written with the URL once it listens")
     parser.add_argument(
         "--keep-alive",
@@ -26,29 +49,59 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        from whisperr.sandbox import _control, _serve
+        from whisperr.sandbox import _database, _guard, _serve
+        from whisperr.sandbox.app import create_app
     except ImportError as exc:
         return _failed(f"the sandbox needs the extra whisperr[sandbox]: {exc}")
-    if not _control.is_loopback(options.host):
-        return _failed("--host: must be a loopback address", 2)
     host = "127.0.0.1" if options.host.lower() == "localhost" else options.host.strip("[]")
+    if not _is_address(host):
+        return _failed("--host: must be an IP address, or localhost", 2)
+    if options.keep < 1:
+        return _failed("--keep: must be 1 or more", 2)
     try:
         listener = _serve.listen(host, options.port)
     except (OSError, OverflowError) as exc:
         return _failed(f"cannot listen on {options.host}:{options.port}: {exc}")
+    try:
+        database = _database.Database(options.db, options.keep)
+    except _database.DatabaseError as exc:
+        listener.close()
+        return _failed(f"--db: {exc}")
     url = _serve.url_of(listener)
+    is_private = _guard.is_loopback(host)
+    guard = _guard.Guard(options.allow_host, everywhere=not is_private)
 
     def announce() -> None:
         print(url, flush=True)
+        if not is_private:
+            _say("listens to other machines: anyone who reaches it sees and changes everything")
+        elif sys.stdout.isatty():
+            _say("open that address in a browser; end with Ctrl-C")
         if options.ready_file is not None:
             _write_whole(options.ready_file, url + "\n")
 
-    _serve.serve(listener, options.keep_alive, announce, options.exit_with_parent)
+    app = create_app(database, guard)
+    try:
+        _serve.serve(listener, app, options.keep_alive, announce, options.exit_with_parent)
+    finally:
+        database.close()
     return 0
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _say(message: str) -> None:
+    print(f"whisperr sandbox: {message}", file=sys.stderr, flush=True)
+
+
 def _failed(message: str, status: int = 1) -> int:
-    print(f"whisperr sandbox: {message}", file=sys.stderr)
+    _say(message)
     return status
 
 

@@ -1,7 +1,8 @@
 """Injected faults: what to do to a request that has been read and found within the rules.
 
 A fault is a JSON object. ``do`` names it; ``times`` (1; for refuse -1; -1 is for ever) says for
-how many requests; ``path`` limits it to one path. ``store`` (false): the server keeps what it
+how many requests; ``path`` limits it to one path; ``share`` (0.2: every fifth) strikes that share
+of the requests that match, evenly, for ever unless ``times`` is given. ``store`` (false): the server keeps what it
 read before the fault strikes, so that a repeat is expected.
 
     {"do": "status", "status": 503, "headers": {}, "body": "", "store": false}
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, Sequence
 
 from whisperr.sandbox import _json
@@ -22,7 +24,7 @@ from whisperr.sandbox._intake import PATHS
 
 FOREVER = -1
 
-_COMMON = {"do", "times", "path"}
+_COMMON = {"do", "times", "path", "share"}
 _REQUIRED = {
     "status": {"status"},
     "reset": set(),
@@ -65,14 +67,21 @@ class Fault:
     seconds: float = 0.0
     where: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def summary(self) -> str:
+        """What the page says of a request that it struck."""
+        told = f" {self.status}" if self.do in ("status", "refuse") else ""
+        return f"injected fault: {self.do}{told}"
+
+    def means(self, entry: dict[str, Any]) -> bool:
+        """Whether it is meant for this entry; a fault without ``where`` is meant for all."""
+        wanted = self.where.items()
+        return all(_equal(_dig(entry, dotted), value) for dotted, value in wanted)
+
     def matches(self, path: str, entries: Sequence[dict[str, Any]]) -> bool:
         if self.path not in (None, path):
             return False
-        return self.do != "refuse" or any(self._meant(entry) for entry in entries)
-
-    def _meant(self, entry: dict[str, Any]) -> bool:
-        wanted = self.where.items()
-        return all(_equal(_dig(entry, dotted), value) for dotted, value in wanted)
+        return self.do != "refuse" or any(self.means(entry) for entry in entries)
 
 
 @dataclass
@@ -80,6 +89,13 @@ class _Queued:
     fault: Fault
     left: int
     source: dict[str, Any]
+    seen: int = 0  # requests that matched
+
+    def strikes(self) -> bool:
+        """Whether this one, of the requests that match, is in the share."""
+        share = Fraction(str(self.source.get("share", 1)))
+        self.seen += 1
+        return int(self.seen * share) > int((self.seen - 1) * share)
 
 
 class FaultQueue:
@@ -97,7 +113,7 @@ class FaultQueue:
 
     def take(self, path: str, entries: Sequence[dict[str, Any]]) -> Fault | None:
         for queued in self._queue:
-            if queued.fault.matches(path, entries):
+            if queued.fault.matches(path, entries) and queued.strikes():
                 self._use(queued)
                 return queued.fault
         return None
@@ -127,11 +143,13 @@ def _parse(source: object, at: str) -> _Queued:
         raise FaultError(f"{at}.{name}: missing")
     for name in sorted(source.keys() - _COMMON - _REQUIRED[do] - _OPTIONAL[do]):
         raise FaultError(f"{at}.{name}: unknown field of {do}")
-    times = source.get("times", FOREVER if do == "refuse" else 1)
+    lasting = do == "refuse" or "share" in source
+    times = source.get("times", FOREVER if lasting else 1)
     if type(times) is not int or (times < 1 and times != FOREVER):
         raise FaultError(f"{at}.times: must be 1 or more, or -1 for ever")
     values = {name: _FIELDS[name](value, f"{at}.{name}") for name, value in source.items()}
-    values.pop("times", None)
+    for name in ("times", "share"):
+        values.pop(name, None)
     values["data"] = values.pop("bytes", b"")
     if values.get("status") in (204, 304):
         values["body"] = b""  # neither may have one
@@ -189,6 +207,12 @@ def _seconds(value: Any, at: str) -> float:
     return float(value)
 
 
+def _share(value: Any, at: str) -> float:
+    if type(value) not in (int, float) or not 0 < value <= 1:
+        raise FaultError(f"{at}: must be more than 0 and at most 1")
+    return float(value)
+
+
 def _where(value: Any, at: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         raise FaultError(f"{at}: must be a non-empty object of dotted path to value")
@@ -205,6 +229,7 @@ _FIELDS = {
     "store": _bool,
     "bytes": _bytes,
     "seconds": _seconds,
+    "share": _share,
     "where": _where,
 }
 

@@ -6,57 +6,72 @@ The meaning of the counts:
     after the server had stored a copy and before the client could know. Each such mishap excuses
     one repeat. Every other repeat is *twice*, and so is one application number
     (``properties.n``) under two ids, and a repeat whose content has changed.
-    What a fault read and did not store was never accepted: sending it again is no repeat.
+    What a fault read and did not store was never accepted: sending it again is no repeat. Such an
+    id counts as *retried* each time it is seen again.
     Identities are counted by user in the same way; they carry no id, so a repeat is excused only
     under the Idempotency-Key of the first copy.
+Every copy is one row of the database, told by its state; a row is never changed.
 Assumes:
     One thread, the event loop's; no method waits.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Hashable
-from typing import Any, Sequence
+import contextlib
+import json
+from collections import Counter, OrderedDict
+from typing import Any, Callable, Iterator, Sequence
 
 from whisperr.sandbox import _json
-from whisperr.sandbox._intake import Parcel
+from whisperr.sandbox._database import Database
+from whisperr.sandbox._intake import EVENT, IDENTITY, Parcel, Refusal
 
 NO_ANSWER = 0  # in place of a status, for a request that got no HTTP answer of ours
+
+# The state of a row.
+ARRIVED = 1  # the first copy, stored
+RESENT = 2  # a later copy, excused
+TWICE = 3  # a later copy, not excused
+FAILED = 4  # read, and by a fault not stored
+REFUSED = 5  # against the rules, or meant by a fault
+
+MAX_UNCONFIRMED = 200_000  # entries that killed() can excuse
+MAX_FAILED = 200_000  # ids that are known to have failed
 
 # An event that another process adopts is rendered again, with that process's SDK and application.
 _RENDERED_LATE = ("sdk_name", "sdk_version", "app_version")
 
-
-class _Known:
-    """The first copy of one entry, and how many repeats of it are excused."""
-
-    __slots__ = ("content", "excuses", "idempotency_key")
-
-    def __init__(self, content: dict[str, Any], idempotency_key: str | None = None) -> None:
-        self.content = content
-        self.idempotency_key = idempotency_key
-        self.excuses = 0
+Lane = Callable[[Any], int]  # from a message id, or None, to the lane of its process
 
 
 class Account:
     """Everything kept for one API key. Counting is done as parcels come in: a ledger is cheap."""
 
-    def __init__(self) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.identities: list[dict[str, Any]] = []
-        self._events: dict[str, _Known] = {}
-        self._users: dict[str, _Known] = {}
-        self._numbers: dict[Hashable, str] = {}  # properties.n -> the id it first came under
-        self._statuses: Counter[int] = Counter()
-        self._unconfirmed: dict[str, Parcel] = {}  # connection -> answered, perhaps never read
-        self._connections: set[str] = set()
-        self._counts: Counter[str] = Counter()
+    def __init__(self, database: Database, number: int, counts: str = "{}") -> None:
+        self.number = number
+        self._database = database
+        self._counts: Counter[str] = Counter(json.loads(counts))
+        self._excuses: Counter[tuple[int, str]] = Counter()  # (kind, id or user) -> repeats
+        self._failed: OrderedDict[str, None] = OrderedDict()  # ids
+        # connection -> answered, perhaps never read
+        self._unconfirmed: OrderedDict[str, Parcel] = OrderedDict()
+        self._unconfirmed_entries = 0
 
     @property
-    def events(self) -> list[dict[str, Any]]:
-        """The first copy of every event, in the order of arrival."""
-        return [known.content for known in self._events.values()]
+    def events(self) -> list[str]:
+        """The first copy of every event, in the order of arrival, as JSON."""
+        return self._bodies("kind = ? AND state = ?", EVENT, ARRIVED)
+
+    @property
+    def identities(self) -> list[str]:
+        """Every accepted identity but the resent ones, in the order of arrival, as JSON."""
+        return self._bodies("kind = ? AND state IN (?, ?)", IDENTITY, ARRIVED, TWICE)
+
+    @property
+    def requests(self) -> list[str]:
+        """The log of the requests, as JSON."""
+        sql = "SELECT entry FROM requests WHERE account = ? ORDER BY seq"
+        return [row[0] for row in self._database.all(sql, self.number)]
 
     def ledger(self) -> dict[str, Any]:
         """The counts, as JSON.
@@ -65,44 +80,94 @@ class Account:
         ``hung_up``: accepted requests whose client had gone before the answer.
         """
         counts = self._counts
+        names = ("requests", "connections", "arrived", "numbers", "twice", "resent", "retried")
+        names += ("refused", "identities", "identities_twice", "identities_resent", "hung_up")
+        statuses = sorted(name for name in counts if name.startswith("status "))
         return {
-            "requests": len(self.requests),
-            "connections": len(self._connections),
-            "arrived": len(self._events),
-            "numbers": len(self._numbers),
-            "twice": counts["twice"],
-            "resent": counts["resent"],
-            "refused": counts["refused"],
-            "identities": len(self._users),
-            "identities_twice": counts["identities_twice"],
-            "identities_resent": counts["identities_resent"],
-            "hung_up": counts["hung_up"],
-            "statuses": {str(status): times for status, times in sorted(self._statuses.items())},
+            **{name: counts[name] for name in names},
+            "statuses": {name.partition(" ")[2]: counts[name] for name in statuses},
         }
 
-    def log(self, entry: dict[str, Any]) -> None:
-        """Note a request that was read; its ``status`` is what is about to be answered."""
-        self.requests.append(entry)
-        self._statuses[entry["status"]] += 1
-        self._connections.add(entry["connection"])
+    def log(self, entry: dict[str, Any], *, new_connection: bool) -> int:
+        """Note a request that was read; its ``status`` is what is about to be answered.
+
+        Returns its number, for the rows of what it brought.
+        """
+        number = self._database.run(
+            "INSERT INTO requests VALUES (NULL, ?, ?, ?)",
+            self.number,
+            entry["status"],
+            _json.text(entry),
+        )
+        self._counts["requests"] += 1
+        self._counts["connections"] += new_connection
+        self._counts[f"status {entry['status']}"] += 1
         # One client waits for its answer before it writes again: the earlier one was read.
-        self._unconfirmed.pop(entry["connection"], None)
+        self._confirm(entry["connection"])
+        return number
+
+    @contextlib.contextmanager
+    def change(self) -> Iterator[None]:
+        """What is done inside is kept and counted as a whole, or not at all."""
+        before = self._counts.copy()
+        try:
+            with self._database.change():
+                yield
+                self._database.run(
+                    "UPDATE accounts SET counts = ? WHERE id = ?",
+                    _json.text(self._counts),
+                    self.number,
+                )
+        except BaseException:
+            self._counts = before
+            raise
 
     def refuse(self, count: int) -> None:
         """Note events that the client was told to be at fault."""
         self._counts["refused"] += count
 
-    def accept(self, parcel: Parcel) -> None:
+    def show_refused(self, refusal: Refusal, request: int, time: float, lane: Lane) -> None:
+        """Keep what was wrong with a request, each entry at fault in a row of its own."""
+        rows = [
+            (self.number, lane(message_id), request, kind, REFUSED, time)
+            + (user, name, message_id, body, reason)
+            for kind, user, name, message_id, body, reason in refusal.exhibits()
+        ]
+        self._database.add_rows(rows)
+
+    def show_failed(
+        self,
+        parcel: Parcel,
+        request: int,
+        time: float,
+        lane: Lane,
+        guilty: Callable[[dict[str, Any]], bool] | None,
+        reason: str,
+    ) -> None:
+        """Keep what a fault has read without storing it. guilty: tells what is refused for good."""
+        for message_id in parcel.ids:
+            self._count_retry(message_id)
+            self._failed[message_id] = None
+        while len(self._failed) > MAX_FAILED:
+            self._failed.popitem(last=False)
+        copies = [
+            (entry, text, REFUSED if guilty is not None and guilty(entry) else FAILED, reason)
+            for entry, text in zip(parcel.entries, parcel.texts)
+        ]
+        self._add(parcel, copies, request, time, lane)
+
+    def accept(self, parcel: Parcel, request: int, time: float, lane: Lane) -> None:
         """Store what came, and count it."""
-        if parcel.holds_identity:
-            self._accept_identity(parcel.entries[0], parcel.idempotency_key)
-        else:
-            for event in parcel.entries:
-                self._accept_event(event)
+        accept = self._accept_identity if parcel.holds_identity else self._accept_events
+        self._add(parcel, accept(parcel), request, time, lane)
 
     def answered(self, parcel: Parcel, connection: str) -> None:
         """An accepted parcel was confirmed to the client, which may yet be killed unaware."""
+        self._confirm(connection)
         self._unconfirmed[connection] = parcel
+        self._unconfirmed_entries += len(parcel.entries)
+        while self._unconfirmed_entries > MAX_UNCONFIRMED:
+            self._confirm(next(iter(self._unconfirmed)))
 
     def hung_up(self) -> None:
         """Note that a client had gone before the answer to an accepted parcel."""
@@ -112,56 +177,167 @@ class Account:
         """A client was killed: excuse the latest parcel of each connection. Returns how many."""
         parcels = list(self._unconfirmed.values())
         self._unconfirmed.clear()
+        self._unconfirmed_entries = 0
         for parcel in parcels:
             self.excuse(parcel)
         return sum(len(parcel.entries) for parcel in parcels)
 
     def excuse(self, parcel: Parcel) -> None:
         """From now on, one more repeat of each entry of an accepted parcel is excused."""
-        for known in self._known(parcel):
-            known.excuses += 1
+        for name in _names(parcel):
+            self._excuses[name] += 1
 
     def withdraw_excuse(self, parcel: Parcel) -> None:
         """Undo ``excuse``, as far as it has not been used."""
-        for known in self._known(parcel):
-            known.excuses = max(0, known.excuses - 1)
+        for name in _names(parcel):
+            self._use_excuse(name)
 
-    def _accept_event(self, event: dict[str, Any]) -> None:
-        message_id: str = event["context"]["$message_id"]
-        known = self._events.get(message_id)
-        if known is not None:
-            excused = known.excuses > 0 and _json.same(_identical(known.content), _identical(event))
-            self._repeat(known, excused, "")
-            return
-        self._events[message_id] = _Known(event)
-        if "n" in event["properties"]:
-            number = _json.value_key(event["properties"]["n"])
-            if self._numbers.setdefault(number, message_id) != message_id:
-                self._counts["twice"] += 1
+    # --- inside
 
-    def _accept_identity(self, identity: dict[str, Any], idempotency_key: str | None) -> None:
-        user: str = identity["external_user_id"]
-        known = self._users.get(user)
-        if known is None:
-            self._users[user] = _Known(identity, idempotency_key)
-            self.identities.append(identity)
-            return
-        same_key = idempotency_key is not None and idempotency_key == known.idempotency_key
-        excused = known.excuses > 0 and same_key and _json.same(known.content, identity)
-        if not excused:
-            self.identities.append(identity)
-        self._repeat(known, excused, "identities_")
+    def _bodies(self, condition: str, *values: int) -> list[str]:
+        sql = f"SELECT body FROM rows WHERE account = ? AND {condition} ORDER BY seq"
+        return [row[0] for row in self._database.all(sql, self.number, *values)]
 
-    def _repeat(self, known: _Known, excused: bool, prefix: str) -> None:
-        if excused:
-            known.excuses -= 1
-        self._counts[prefix + ("resent" if excused else "twice")] += 1
-
-    def _known(self, parcel: Parcel) -> Sequence[_Known]:
+    def _add(
+        self,
+        parcel: Parcel,
+        copies: Sequence[tuple[dict[str, Any], str, int, str | None]],
+        request: int,
+        time: float,
+        lane: Lane,
+    ) -> None:
+        """Append a row for each copy: (entry, its text, state, reason)."""
+        start, key = (self.number,), parcel.idempotency_key
         if parcel.holds_identity:
-            return [self._users[parcel.entries[0]["external_user_id"]]]
-        ids = {event["context"]["$message_id"] for event in parcel.entries}
-        return [self._events[message_id] for message_id in ids]
+            self._database.add_rows(
+                [
+                    (*start, lane(key), request, IDENTITY, state, time)
+                    + (_text(entry["external_user_id"]), None, None, text, reason)
+                    for entry, text, state, reason in copies
+                ]
+            )
+            return
+        self._database.add_rows(
+            [
+                (*start, lane(message_id), request, EVENT, state, time)
+                + (_text(event["external_user_id"]), event["event_type"])
+                + (_text(message_id), text, reason)
+                for message_id, (event, text, state, reason) in zip(parcel.ids, copies)
+            ]
+        )
+
+    def _accept_events(self, parcel: Parcel) -> list[tuple[dict[str, Any], str, int, str | None]]:
+        """The copies that a parcel of events makes, counted."""
+        known = {_text(message_id) for message_id in parcel.ids}
+        sql = f"SELECT message_id FROM rows WHERE message_id IN ({{}}) AND account = ? AND state = {ARRIVED}"
+        found = self._database.among(sql, list(known), self.number)
+        known = {row[0] for row in found}
+        copies: list[tuple[dict[str, Any], str, int, str | None]] = []
+        numbered: list[tuple[str, str]] = []
+        for message_id, event, text in zip(parcel.ids, parcel.entries, parcel.texts):
+            self._count_retry(message_id)
+            stored_id = _text(message_id)
+            if stored_id in known:
+                state, reason = self._repeat_of_event(message_id, event)
+            else:
+                known.add(stored_id)
+                self._failed.pop(message_id, None)
+                state, reason = ARRIVED, None
+                if "n" in event["properties"]:
+                    numbered.append((_json.value_key(event["properties"]["n"]), stored_id))
+            copies.append((event, text, state, reason))
+        self._counts["arrived"] += sum(copy[2] == ARRIVED for copy in copies)
+        if numbered:
+            self._count_numbers(numbered)
+        return copies
+
+    def _repeat_of_event(self, message_id: str, event: dict[str, Any]) -> tuple[int, str]:
+        name = (EVENT, message_id)
+        if self._excuses[name] <= 0:
+            return self._repeat("", None)
+        (body,) = self._database.one(
+            "SELECT body FROM rows WHERE message_id = ? AND account = ? AND state = ?",
+            _text(message_id),
+            self.number,
+            ARRIVED,
+        )
+        if not _json.same(_identical(json.loads(body)), _identical(event)):
+            return self._repeat("", None, "its content has changed")
+        return self._repeat("", name)
+
+    def _count_numbers(self, numbered: Sequence[tuple[str, str]]) -> None:
+        """Note each ``properties.n`` under the id it first came with."""
+        sql = "SELECT number, message_id FROM numbers WHERE number IN ({}) AND account = ?"
+        wanted = list({number for number, _ in numbered})
+        known: dict[str, str] = dict(self._database.among(sql, wanted, self.number))
+        fresh: dict[str, str] = {}
+        for number, message_id in numbered:
+            first = known.get(number) or fresh.setdefault(number, message_id)
+            self._counts["twice"] += first != message_id
+        self._counts["numbers"] += len(fresh)
+        values = [(self.number, number, first) for number, first in fresh.items()]
+        self._database.many("INSERT INTO numbers VALUES (?, ?, ?)", values)
+
+    def _accept_identity(
+        self, parcel: Parcel
+    ) -> list[tuple[dict[str, Any], str, int, str | None]]:
+        """The copy that a parcel with an identity makes, counted."""
+        identity, text = parcel.entries[0], parcel.texts[0]
+        user = identity["external_user_id"]
+        found = self._database.one(
+            "SELECT idempotency_key, body FROM identities WHERE account = ? AND user = ?",
+            self.number,
+            _text(user),
+        )
+        if found is None:
+            self._counts["identities"] += 1
+            self._database.run(
+                "INSERT INTO identities VALUES (?, ?, ?, ?)",
+                self.number,
+                _text(user),
+                parcel.idempotency_key,
+                text,
+            )
+            return [(identity, text, ARRIVED, None)]
+        key, body = found
+        name = (IDENTITY, user)
+        excused = self._excuses[name] > 0 and None is not key == parcel.idempotency_key
+        excused = excused and _json.same(json.loads(body), identity)
+        return [(identity, text, *self._repeat("identities_", name if excused else None))]
+
+    def _repeat(
+        self, prefix: str, excused: tuple[int, str] | None, why: str = "an earlier copy had arrived, and nothing went wrong"
+    ) -> tuple[int, str]:
+        if excused is not None:
+            self._use_excuse(excused)
+            self._counts[prefix + "resent"] += 1
+            return RESENT, "resent: the answer to an earlier copy was lost"
+        self._counts[prefix + "twice"] += 1
+        return TWICE, f"seen twice: {why}"
+
+    def _use_excuse(self, name: tuple[int, str]) -> None:
+        self._excuses[name] -= 1
+        if self._excuses[name] <= 0:
+            del self._excuses[name]
+
+    def _count_retry(self, message_id: str) -> None:
+        self._counts["retried"] += message_id in self._failed
+
+    def _confirm(self, connection: str) -> None:
+        parcel = self._unconfirmed.pop(connection, None)
+        if parcel is not None:
+            self._unconfirmed_entries -= len(parcel.entries)
+
+
+def _names(parcel: Parcel) -> set[tuple[int, str]]:
+    if parcel.holds_identity:
+        return {(IDENTITY, parcel.entries[0]["external_user_id"])}
+    return {(EVENT, message_id) for message_id in parcel.ids}
+
+
+def _text(value: str) -> str:
+    """A text as SQLite can keep it: a lone surrogate is written as its escape."""
+    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _identical(event: dict[str, Any]) -> dict[str, Any]:

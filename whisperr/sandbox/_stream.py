@@ -1,0 +1,69 @@
+"""Server-sent events: what is new, a few times a second at the most, however much arrives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from typing import Any, AsyncIterator
+
+from whisperr.sandbox import _json, _queries
+from whisperr.sandbox._desk import Desks
+from whisperr.sandbox._wire import Wire
+
+TICK = 0.25  # seconds between two messages, at least
+IDLE = 1.0  # seconds between two messages when nothing happens: the plots move on
+
+
+class Stream:
+    """One browser that watches a filtered list."""
+
+    def __init__(
+        self, desks: Desks, wanted: _queries.Filter, after: int | None, wire: Wire
+    ) -> None:
+        self._desks = desks
+        self._wanted = wanted
+        self._wire = wire
+        self._last = self._newest() if after is None else after
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """Messages for as long as the browser listens."""
+        while not self._wire.lost.done():
+            started = time.monotonic()
+            yield b"data: " + _json.dumps(self._tick()) + b"\n\n"
+            await self._desks.lanes.ask_names()
+            await self._desks.bell.wait(IDLE, self._wire)
+            await asyncio.sleep(max(0.0, TICK - (time.monotonic() - started)))
+
+    def _newest(self) -> int:
+        return int(self._desks.database.one("SELECT max(seq) FROM rows")[0] or 0)
+
+    def _tick(self) -> dict[str, Any]:
+        newest = self._newest()
+        found = _queries.page(self._desks.database, self._wanted, after=self._last)
+        self._last = newest
+        return {
+            "rows": found["rows"],
+            "skipped": found["next"] is not None,
+            "counts": self._counts(),
+            "traffic": self._traffic(),
+            "lanes": self._desks.lanes.shown(),
+            "faults": self._desks.faults.listed(),
+        }
+
+    def _traffic(self) -> dict[str, Any]:
+        account = self._wanted.account
+        desk = self._desks.numbered(account) if account is not None else None
+        return (self._desks if desk is None else desk).traffic.shown()
+
+    def _counts(self) -> dict[str, int]:
+        account, database = self._wanted.account, self._desks.database
+        if account is None:
+            found = database.all("SELECT counts FROM accounts")
+        else:
+            found = database.all("SELECT counts FROM accounts WHERE id = ?", account)
+        total: Counter[str] = Counter()
+        for (counts,) in found:
+            total.update(json.loads(counts))
+        return total
