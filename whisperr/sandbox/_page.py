@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from whisperr._version import __version__
 from whisperr.sandbox import _queries
 from whisperr.sandbox._control import reply
 from whisperr.sandbox._desk import Desks
@@ -63,7 +62,6 @@ def routes(desks: Desks, guard: Guard) -> list[Route]:
     ]
     return [
         *files,
-        route("/page/summary", page.summary),
         route("/page/stream", page.stream),
         route("/page/rows", page.rows),
         route("/page/rows/{seq}", page.row),
@@ -91,15 +89,11 @@ class _Page:
         self._desks = desks
         self._database = desks.database
 
-    async def summary(self, request: Request) -> Response:
-        """The accounts, and the version."""
-        found = self._database.all("SELECT id, label FROM accounts ORDER BY id")
-        accounts = [{"account": account, "label": label} for account, label in found]
-        return reply({"version": __version__, "accounts": accounts})
-
     async def stream(self, request: Request) -> Response:
         wanted = _queries.Filter.of(request.query_params)
-        after = _queries.number(request.query_params, "after")
+        after = _queries.number(request.headers, "last-event-id")
+        if after is None:
+            after = _queries.number(request.query_params, "after")
         stream = Stream(self._desks, wanted, after, request.state.wire)
         return StreamingResponse(stream.messages(), media_type="text/event-stream")
 

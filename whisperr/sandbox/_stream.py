@@ -13,6 +13,7 @@ from whisperr.sandbox._desk import Desks
 from whisperr.sandbox._wire import Wire
 
 TICK = 0.25  # seconds between two messages, at least
+KEYS = 100  # that can be chosen from
 IDLE = 1.0  # seconds between two messages when nothing happens: the plots move on
 
 
@@ -31,7 +32,9 @@ class Stream:
         """Messages for as long as the browser listens."""
         while not self._wire.lost.done():
             started = time.monotonic()
-            yield b"data: " + _json.dumps(self._tick()) + b"\n\n"
+            tick = _json.dumps(self._tick())
+            # A browser that comes back after a break names the id of the last message it had.
+            yield b"id: %d\ndata: %b\n\n" % (self._last, tick)
             await self._desks.lanes.ask_names()
             await self._desks.bell.wait(IDLE, self._wire)
             await asyncio.sleep(max(0.0, TICK - (time.monotonic() - started)))
@@ -47,10 +50,15 @@ class Stream:
             "rows": found["rows"],
             "skipped": found["next"] is not None,
             "counts": self._counts(),
+            "accounts": self._accounts(),
             "traffic": self._traffic(),
             "lanes": self._desks.lanes.shown(),
             "faults": self._desks.faults.listed(),
         }
+
+    def _accounts(self) -> list[dict[str, Any]]:
+        found = self._desks.database.all(f"SELECT id, label FROM accounts ORDER BY id LIMIT {KEYS}")
+        return [{"account": account, "label": label} for account, label in found]
 
     def _traffic(self) -> dict[str, Any]:
         account = self._wanted.account

@@ -1,0 +1,83 @@
+// A lane for each sending process, and the counters above.
+import { $, el, figure } from "./dom.js";
+import { spark } from "./plots.js";
+
+const COUNTERS = [
+  ["arrived", "arrived", "arrived"],
+  ["failed", "retried", "retried"],
+  ["refused", "refused", "refused"],
+  ["resent", "resent", "resent"],
+  ["twice", "twice", "seen twice"],
+  ["", "identities", "users identified"],
+  ["", "requests", "requests"],
+];
+
+/** Counters; choose(state) when one is pressed. */
+export function drawCounters(counts, state, choose) {
+  const list = $("counters");
+  if (!list.children.length) {
+    for (const [filter, name, words] of COUNTERS) {
+      const press = () => choose(list.dataset.state === filter ? "" : filter);
+      const figures = [el("b", { id: `count-${name}` }, "0"), el("span", {}, words)];
+      const button = filter
+        ? el("button", { type: "button", "data-state": filter, onclick: press }, ...figures)
+        : el("button", { type: "button", onclick: () => choose("") }, ...figures);
+      list.append(el("li", {}, button));
+    }
+  }
+  list.dataset.state = state;
+  COUNTERS.forEach(([filter, name], index) => {
+    const count = counts[name] || 0;
+    const shown = $(`count-${name}`);
+    if (shown.textContent !== figure(count)) shown.textContent = figure(count);
+    shown.className = filter && filter !== "arrived" && count ? "alarm" : "";
+    const button = list.children[index].firstElementChild;
+    if (filter) button.setAttribute("aria-pressed", String(state === filter));
+  });
+}
+
+export const laneName = (lane) =>
+  lane.process || (lane.name.startsWith("connection") ? lane.name : `process ${lane.name.slice(0, 8)}`);
+
+/** Lanes; choose(number) when one is pressed. Buttons are kept, so that the focus stays. */
+export function drawLanes(lanes, now, chosen, choose) {
+  const list = $("lanes");
+  const known = new Map([...list.children].map((item) => [item.dataset.lane, item]));
+  const items = lanes.map((lane) => {
+    const key = String(lane.lane);
+    let item = known.get(key);
+    if (!item) {
+      const button = el("button", { type: "button", onclick: () => choose(key) });
+      item = el("li", { "data-lane": key }, button);
+    }
+    const button = item.firstElementChild;
+    button.setAttribute("aria-pressed", String(chosen === key));
+    button.replaceChildren(
+      el("span", { className: "who" },
+        el("span", {}, laneName(lane)), el("span", {}, figure(lane.rows))),
+      spark(lane.seconds, now),
+      el("small", {}, lane.process ? `${lane.name.slice(0, 8)} · ${lane.agent}` : lane.agent),
+    );
+    return item;
+  });
+  const same = items.length === list.children.length
+    && items.every((item, index) => list.children[index] === item);
+  if (!same && !list.contains(document.activeElement)) list.replaceChildren(...items);
+  else if (!same) list.append(...items.filter((item) => !item.isConnected));
+  if (!items.length) list.replaceChildren(el("li", {}, el("small", {}, "none yet")));
+  offer(lanes, chosen);
+}
+
+function offer(lanes, chosen) {
+  const select = $("lane");
+  const wanted = lanes.map((lane) => `${lane.lane} ${laneName(lane)}`).sort().join("\n");
+  if (select.dataset.offered === wanted || document.activeElement === select) return;
+  select.dataset.offered = wanted;
+  const names = new Map(lanes.map((lane) => [String(lane.lane), laneName(lane)]));
+  if (chosen && !names.has(chosen)) names.set(chosen, `lane ${chosen}`);
+  select.replaceChildren(
+    el("option", { value: "" }, "any"),
+    ...[...names].map(([value, name]) => el("option", { value }, name)),
+  );
+  select.value = chosen;
+}
