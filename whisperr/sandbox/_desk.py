@@ -18,12 +18,14 @@ _TABLES = ("rows", "requests", "identities", "numbers")
 
 
 class Bell:
-    """Wakes all who wait for a change."""
+    """Wakes all who wait for a change. ``rung`` tells how often it has been."""
 
     def __init__(self) -> None:
+        self.rung = 0
         self._sleepers: set[asyncio.Future[None]] = set()
 
     def ring(self) -> None:
+        self.rung += 1
         for sleeper in self._sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)

@@ -31,12 +31,13 @@ class Stream:
     async def messages(self) -> AsyncIterator[bytes]:
         """Messages for as long as the browser listens."""
         while not self._wire.lost.done():
-            started = time.monotonic()
+            started, rung = time.monotonic(), self._desks.bell.rung
             tick = _json.dumps(self._tick())
             # A browser that comes back after a break names the id of the last message it had.
             yield b"id: %d\ndata: %b\n\n" % (self._last, tick)
             await self._desks.lanes.ask_names()
-            await self._desks.bell.wait(IDLE, self._wire)
+            if self._desks.bell.rung == rung:
+                await self._desks.bell.wait(IDLE, self._wire)
             await asyncio.sleep(max(0.0, TICK - (time.monotonic() - started)))
 
     def _newest(self) -> int:
