@@ -28,7 +28,7 @@ from whisperr.sandbox import Sandbox
 KEY = "wrk_shop"
 SIZE = (1440, 900)
 WORKERS = 4
-BUSY = float(os.environ.get("BUSY","25"))  # seconds of traffic before the pictures
+BUSY = float(os.environ.get("BUSY", "25"))  # seconds of traffic before the pictures
 TIMEOUT = 20.0  # seconds for anything on the page to appear
 EVENTS = ("page_viewed", "product_viewed", "cart_updated", "payment_failed", "renewal_succeeded")
 

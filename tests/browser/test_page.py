@@ -104,7 +104,9 @@ def test_an_event_of_a_forked_worker_appears_within_a_second(page: Page, worker:
     page.until(lambda: ("arrived", "payment_failed") in page.events())
     seq = page.run("return document.querySelector('#rows tr').dataset.seq")
     shown = page.run("return window.shown[arguments[0]]", seq)
-    arrived = page.wait_for(f"fetch('/page/rows/{seq}').then(r => r.json()).then(r => done(r.time))")
+    arrived = page.wait_for(
+        f"fetch('/page/rows/{seq}').then(r => r.json()).then(r => done(r.time))"
+    )
     assert 0 <= shown - arrived < 1.0
     assert page.until(lambda: page["count-arrived"].text == "2")
     # Where the system tells, the lane is named after the worker, not after its parent.
@@ -156,7 +158,9 @@ def test_filter_open_fault_retry_export(
     page["inject"].click()
     page.until(lambda: "answer 500, 50 % of requests" in page["fault-list"].text)
     worker.track("trial_started", 4)
-    page.until(lambda: {("failed", "trial_started"), ("arrived", "trial_started")} <= set(page.events()))
+    page.until(
+        lambda: {("failed", "trial_started"), ("arrived", "trial_started")} <= set(page.events())
+    )
     page.write("type", "trial_started")
     page.until(lambda: {name for _, name in page.events()} == {"trial_started"})
     text = page.open("trial_started")
@@ -167,7 +171,7 @@ def test_filter_open_fault_retry_export(
     page.until(lambda: page["fault-list"].text == "")
 
     page["export"].click()
-    exported = lines(page.until(lambda: (whole(downloads) or "")))
+    exported = lines(page.until(lambda: whole(downloads) or ""))
     assert [line["state"] for line in exported] == ["failed", "arrived"]
     assert exported[1]["body"]["properties"] == {"amount": 4.0}
 

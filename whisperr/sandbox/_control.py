@@ -16,8 +16,8 @@ from starlette.routing import Route
 
 from whisperr.sandbox import _json
 from whisperr.sandbox._desk import Desk, Desks
-from whisperr.sandbox._wire import Wire
 from whisperr.sandbox._guard import Guard
+from whisperr.sandbox._wire import Wire
 from whisperr.sandbox.faults import FaultError, FaultQueue
 
 MAX_ORDER = 16 * 1024 * 1024  # bytes of faults in one request
@@ -61,7 +61,9 @@ def routes(desks: Desks, guard: Guard, key_prefix: str) -> list[Route]:
 
     async def health(request: Request) -> Response:
         objection = guard.objection(request)
-        return reply({"ok": True} if objection is None else {"error": objection}, 403 if objection else 200)
+        return reply(
+            {"ok": True} if objection is None else {"error": objection}, 403 if objection else 200
+        )
 
     async def shared_faults(request: Request) -> Response:
         """Faults for every key."""

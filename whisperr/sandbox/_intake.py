@@ -23,7 +23,6 @@ MAX_SHOWN_BODY = 16 * 1024  # characters of what was refused
 _AT_EVENT = re.compile(r"events\[([0-9]+)\]")
 
 
-
 @dataclass(frozen=True)
 class Parcel:
     """What one request brought: events, or one identity, all of it within the rules.

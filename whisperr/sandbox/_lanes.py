@@ -89,9 +89,7 @@ class Lanes:
     def named(self, name: str, agent: str, wire: Wire) -> Lane:
         lane = self._by_name.get(name)
         if lane is None:
-            number = self._database.run(
-                "INSERT INTO lanes VALUES (NULL, ?, ?, '')", name, agent
-            )
+            number = self._database.run("INSERT INTO lanes VALUES (NULL, ?, ?, '')", name, agent)
             lane = self._by_name[name] = Lane(number, name, agent)
             self._nameless[wire.port] = lane
             if len(self._by_name) > MAX_LANES:

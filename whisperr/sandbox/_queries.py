@@ -12,7 +12,7 @@ from typing import Any, Iterator, Mapping
 
 from whisperr.sandbox import _json
 from whisperr.sandbox._database import Database
-from whisperr.sandbox.store import ARRIVED, FAILED, REFUSED, RESENT, TWICE
+from whisperr.sandbox._rows import ARRIVED, FAILED, REFUSED, RESENT, TWICE
 
 PAGE = 50  # rows
 WINDOW = 100_000  # rows that one search in the text looks through
@@ -98,7 +98,8 @@ def page(
     """
     condition, values = wanted.condition()
     if before is None:
-        before = (database.one("SELECT max(seq) FROM rows")[0] or 0) + 1
+        newest: int = database.one("SELECT max(seq) FROM rows")[0] or 0
+        before = newest + 1
     start = after
     if wanted.text is not None:
         start = max(after, before - WINDOW - 1)

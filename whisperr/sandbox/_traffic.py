@@ -37,9 +37,7 @@ class Traffic:
         return {
             "now": now,
             "seconds": [
-                [at, *columns[1:]]
-                for at, columns in self._seconds.items()
-                if at > now - SECONDS
+                [at, *columns[1:]] for at, columns in self._seconds.items() if at > now - SECONDS
             ],
             "sizes": [[end, self._sizes[end]] for end in SIZES],
         }

@@ -8,25 +8,20 @@ says so even while faults wait, and uses none of them up.
 from __future__ import annotations
 
 import asyncio
-import time
 from datetime import datetime, timezone
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from whisperr.sandbox import _control, _page
 from whisperr.sandbox._control import reply
 from whisperr.sandbox._database import Database
 from whisperr.sandbox._desk import Desks
 from whisperr.sandbox._guard import Guard
-from whisperr.sandbox._intake import PATHS, Parcel, Refusal, open_parcel
-from whisperr.sandbox._wire import Wire
-from whisperr.sandbox.faults import Fault
-from whisperr.sandbox.store import ARRIVED, FAILED, NO_ANSWER, REFUSED, Account
+from whisperr.sandbox._intake import PATHS, Refusal, open_parcel
+from whisperr.sandbox._visit import NoAnswer, Visit
 
 KEY_PREFIX = "wrk_"
 STRANGER = "(no valid key)"  # the desk of those who showed none
@@ -34,23 +29,6 @@ MAX_BODY = 8 * 1024 * 1024  # bytes
 MAX_READ = 8 * MAX_BODY  # bytes read and thrown away so that a 413 can be read by the client
 MAX_READING = 32 * MAX_BODY  # bytes of incomplete bodies, of all connections together
 READ_TIME = 60.0  # seconds for a body to come
-MAX_PROBLEMS = 10  # in one answer
-LOGGED_HEADERS = (
-    "Idempotency-Key",
-    "User-Agent",
-    "Content-Type",
-    "Content-Length",
-    "Accept-Encoding",
-    "Connection",
-    "Host",
-)
-
-
-class NoAnswer(Response):
-    """For a request whose connection is gone: nothing is sent."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        return None
 
 
 class UnreadableError(Exception):
@@ -92,13 +70,13 @@ class _Gate:
             return NoAnswer()  # not read in full: it never was a request
         except UnreadableError as exc:
             if key is not None:
-                _Visit(request, self._desks, key).turn_away(exc.status, str(exc))
+                Visit(request, self._desks, key).turn_away(exc.status, str(exc))
             return _last_words({"error": str(exc)}, exc.status)
         if key is None:
             error = f"no valid key: X-API-Key or Bearer, {KEY_PREFIX}..."
-            _Visit(request, self._desks, STRANGER).turn_away(401, error)
+            Visit(request, self._desks, STRANGER).turn_away(401, error)
             return reply({"error": error}, 401)
-        visit = _Visit(request, self._desks, key)
+        visit = Visit(request, self._desks, key)
         if body is None:
             error = f"more than {MAX_BODY} bytes"
             visit.turn_away(413, error)
@@ -145,137 +123,11 @@ class _Gate:
         return b"".join(chunks) if size <= MAX_BODY else None
 
 
-class _Visit:
-    """One request that was read, from its parcel to its answer."""
-
-    def __init__(self, request: Request, desks: Desks, key: str) -> None:
-        self.desk = desks[key]
-        self.path: str = request.scope["path"]
-        self._total = desks.traffic
-        self._headers = request.headers
-        self._wire: Wire = request.state.wire
-        self._time = time.time()
-        self._lane = desks.lanes.of(self._wire, request.headers.get("user-agent", ""))
-        # forget() gives the desk a new account; this request was read under the present one.
-        self._account: Account = self.desk.account
-
-    def turn_away(self, status: int, error: str) -> None:
-        """Note a request whose body was not looked at."""
-        with self._account.change():
-            number = self._log(status, 0, problems=[error])
-            refusal = Refusal(error, [f"{status}: {error}"], 0, self.path, b"")
-            self._account.show_refused(refusal, number, self._time, self._lane)
-        self._count(REFUSED, 1)
-
-    def refuse(self, refusal: Refusal) -> Response:
-        problems = list(refusal.problems[:MAX_PROBLEMS])
-        with self._account.change():
-            self._account.refuse(refusal.count)
-            number = self._log(400, refusal.count, problems=problems)
-            self._account.show_refused(refusal, number, self._time, self._lane)
-        self._count(REFUSED, refusal.count)
-        return reply({"error": refusal.error, "problems": problems}, 400)
-
-    def accept(self, parcel: Parcel) -> Response:
-        answer = self._store(parcel)
-        if self._wire.peer_gone():
-            self._account.excuse(parcel)
-            self._hung_up()
-        else:
-            self._account.answered(parcel, self._wire.name)
-        return answer
-
-    async def suffer(self, fault: Fault, parcel: Parcel) -> Response:
-        if fault.do == "delay":
-            return await self._delay(fault, parcel)
-        answers = fault.do in ("status", "refuse")
-        with self._account.change():
-            if fault.do == "refuse":
-                self._account.refuse(len(parcel.entries))
-            status = fault.status if answers else NO_ANSWER
-            number = self._log(status, len(parcel.entries), fault=fault.do)
-            if fault.store:
-                self._account.accept(parcel, number, self._time, self._lane)
-            else:
-                guilty = fault.means if fault.do == "refuse" else None
-                self._account.show_failed(
-                    parcel, number, self._time, self._lane, guilty, fault.summary
-                )
-        # To a client that was told 2xx there is nothing to excuse.
-        if fault.store and (fault.do != "status" or fault.status >= 300):
-            self._account.excuse(parcel)
-        self._count(ARRIVED if fault.store else FAILED, len(parcel.entries))
-        if answers:
-            return _injected(fault)
-        self._strike(fault)
-        await self._wire.wait_lost(None)
-        return NoAnswer()
-
-    def _strike(self, fault: Fault) -> None:
-        if fault.do == "reset":
-            self._wire.reset()
-        elif fault.do != "hang":
-            self._wire.close(fault.data)
-
-    async def _delay(self, fault: Fault, parcel: Parcel) -> Response:
-        answer = self._store(parcel, fault=fault.do)
-        # Excused first: a client that gives up may be back before its leaving is noticed.
-        self._account.excuse(parcel)
-        await self._wire.wait_lost(fault.seconds)
-        if self._wire.peer_gone():
-            self._hung_up()
-        else:
-            self._account.withdraw_excuse(parcel)
-            self._account.answered(parcel, self._wire.name)
-        return answer
-
-    def _store(self, parcel: Parcel, **more: Any) -> Response:
-        status = 200 if parcel.holds_identity else 202
-        with self._account.change():
-            number = self._log(status, len(parcel.entries), **more)
-            self._account.accept(parcel, number, self._time, self._lane)
-        self._count(ARRIVED, len(parcel.entries))
-        return reply({"accepted": len(parcel.entries)}, status)
-
-    def _hung_up(self) -> None:
-        self._account.hung_up()
-        self.desk.ring()
-
-    def _count(self, state: int, entries: int) -> None:
-        for traffic in (self.desk.traffic, self._total):
-            traffic.rows(state, entries)
-            traffic.batch(entries)
-        self.desk.ring()
-
-    def _log(self, status: int, count: int, **more: Any) -> int:
-        shown = {name: self._headers[name] for name in LOGGED_HEADERS if name in self._headers}
-        is_new = self._account.number not in self._wire.accounts
-        self._wire.accounts.add(self._account.number)
-        return self._account.log(
-            {
-                "path": self.path,
-                "status": status,
-                "count": count,
-                "connection": self._wire.name,
-                "time": self._time,
-                "headers": shown,
-                **more,
-            },
-            new_connection=is_new,
-        )
-
-
 def _last_words(value: object, status: int) -> Response:
     """An answer to a request that was not read in full: the connection cannot go on."""
     answer = reply(value, status)
     answer.headers["Connection"] = "close"
     return answer
-
-
-def _injected(fault: Fault) -> Response:
-    response = Response(fault.body, fault.status, media_type="application/json")
-    response.headers.update(fault.headers)
-    return response
 
 
 def _key(request: Request) -> str | None:

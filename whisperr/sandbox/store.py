@@ -10,7 +10,6 @@ The meaning of the counts:
     id counts as *retried* each time it is seen again.
     Identities are counted by user in the same way; they carry no id, so a repeat is excused only
     under the Idempotency-Key of the first copy.
-Every copy is one row of the database, told by its state; a row is never changed.
 Assumes:
     One thread, the event loop's; no method waits.
 """
@@ -25,23 +24,40 @@ from typing import Any, Callable, Iterator, Sequence
 from whisperr.sandbox import _json
 from whisperr.sandbox._database import Database
 from whisperr.sandbox._intake import EVENT, IDENTITY, Parcel, Refusal
+from whisperr.sandbox._rows import (
+    ARRIVED,
+    FAILED,
+    REFUSED,
+    RESENT,
+    TWICE,
+    Copy,
+    Origin,
+    Rows,
+    storable,
+)
 
 NO_ANSWER = 0  # in place of a status, for a request that got no HTTP answer of ours
 
-# The state of a row.
-ARRIVED = 1  # the first copy, stored
-RESENT = 2  # a later copy, excused
-TWICE = 3  # a later copy, not excused
-FAILED = 4  # read, and by a fault not stored
-REFUSED = 5  # against the rules, or meant by a fault
+COUNTS = (
+    "requests",
+    "connections",
+    "arrived",
+    "numbers",
+    "twice",
+    "resent",
+    "retried",
+    "refused",
+    "identities",
+    "identities_twice",
+    "identities_resent",
+    "hung_up",
+)
 
 MAX_UNCONFIRMED = 200_000  # entries that killed() can excuse
 MAX_FAILED = 200_000  # ids that are known to have failed
 
 # An event that another process adopts is rendered again, with that process's SDK and application.
 _RENDERED_LATE = ("sdk_name", "sdk_version", "app_version")
-
-Lane = Callable[[Any], int]  # from a message id, or None, to the lane of its process
 
 
 class Account:
@@ -50,6 +66,7 @@ class Account:
     def __init__(self, database: Database, number: int, counts: str = "{}") -> None:
         self.number = number
         self._database = database
+        self._rows = Rows(database, number)
         self._counts: Counter[str] = Counter(json.loads(counts))
         self._excuses: Counter[tuple[int, str]] = Counter()  # (kind, id or user) -> repeats
         self._failed: OrderedDict[str, None] = OrderedDict()  # ids
@@ -60,12 +77,12 @@ class Account:
     @property
     def events(self) -> list[str]:
         """The first copy of every event, in the order of arrival, as JSON."""
-        return self._bodies("kind = ? AND state = ?", EVENT, ARRIVED)
+        return self._rows.bodies(EVENT, ARRIVED)
 
     @property
     def identities(self) -> list[str]:
         """Every accepted identity but the resent ones, in the order of arrival, as JSON."""
-        return self._bodies("kind = ? AND state IN (?, ?)", IDENTITY, ARRIVED, TWICE)
+        return self._rows.bodies(IDENTITY, ARRIVED, TWICE)
 
     @property
     def requests(self) -> list[str]:
@@ -80,11 +97,9 @@ class Account:
         ``hung_up``: accepted requests whose client had gone before the answer.
         """
         counts = self._counts
-        names = ("requests", "connections", "arrived", "numbers", "twice", "resent", "retried")
-        names += ("refused", "identities", "identities_twice", "identities_resent", "hung_up")
         statuses = sorted(name for name in counts if name.startswith("status "))
         return {
-            **{name: counts[name] for name in names},
+            **{name: counts[name] for name in COUNTS},
             "statuses": {name.partition(" ")[2]: counts[name] for name in statuses},
         }
 
@@ -126,21 +141,14 @@ class Account:
         """Note events that the client was told to be at fault."""
         self._counts["refused"] += count
 
-    def show_refused(self, refusal: Refusal, request: int, time: float, lane: Lane) -> None:
-        """Keep what was wrong with a request, each entry at fault in a row of its own."""
-        rows = [
-            (self.number, lane(message_id), request, kind, REFUSED, time)
-            + (user, name, message_id, body, reason)
-            for kind, user, name, message_id, body, reason in refusal.exhibits()
-        ]
-        self._database.add_rows(rows)
+    def show_refused(self, refusal: Refusal, origin: Origin) -> None:
+        """Keep what was wrong with a request."""
+        self._rows.add_refused(refusal, origin)
 
     def show_failed(
         self,
         parcel: Parcel,
-        request: int,
-        time: float,
-        lane: Lane,
+        origin: Origin,
         guilty: Callable[[dict[str, Any]], bool] | None,
         reason: str,
     ) -> None:
@@ -150,16 +158,16 @@ class Account:
             self._failed[message_id] = None
         while len(self._failed) > MAX_FAILED:
             self._failed.popitem(last=False)
-        copies = [
-            (entry, text, REFUSED if guilty is not None and guilty(entry) else FAILED, reason)
-            for entry, text in zip(parcel.entries, parcel.texts)
-        ]
-        self._add(parcel, copies, request, time, lane)
+        copies = []
+        for entry, text in zip(parcel.entries, parcel.texts):
+            is_guilty = guilty is not None and guilty(entry)
+            copies.append(Copy(entry, text, REFUSED if is_guilty else FAILED, reason))
+        self._rows.add(parcel, copies, origin)
 
-    def accept(self, parcel: Parcel, request: int, time: float, lane: Lane) -> None:
+    def accept(self, parcel: Parcel, origin: Origin) -> None:
         """Store what came, and count it."""
-        accept = self._accept_identity if parcel.holds_identity else self._accept_events
-        self._add(parcel, accept(parcel), request, time, lane)
+        judge = self._judge_identity if parcel.holds_identity else self._judge_events
+        self._rows.add(parcel, judge(parcel), origin)
 
     def answered(self, parcel: Parcel, connection: str) -> None:
         """An accepted parcel was confirmed to the client, which may yet be killed unaware."""
@@ -194,74 +202,33 @@ class Account:
 
     # --- inside
 
-    def _bodies(self, condition: str, *values: int) -> list[str]:
-        sql = f"SELECT body FROM rows WHERE account = ? AND {condition} ORDER BY seq"
-        return [row[0] for row in self._database.all(sql, self.number, *values)]
-
-    def _add(
-        self,
-        parcel: Parcel,
-        copies: Sequence[tuple[dict[str, Any], str, int, str | None]],
-        request: int,
-        time: float,
-        lane: Lane,
-    ) -> None:
-        """Append a row for each copy: (entry, its text, state, reason)."""
-        start, key = (self.number,), parcel.idempotency_key
-        if parcel.holds_identity:
-            self._database.add_rows(
-                [
-                    (*start, lane(key), request, IDENTITY, state, time)
-                    + (_text(entry["external_user_id"]), None, None, text, reason)
-                    for entry, text, state, reason in copies
-                ]
-            )
-            return
-        self._database.add_rows(
-            [
-                (*start, lane(message_id), request, EVENT, state, time)
-                + (_text(event["external_user_id"]), event["event_type"])
-                + (_text(message_id), text, reason)
-                for message_id, (event, text, state, reason) in zip(parcel.ids, copies)
-            ]
-        )
-
-    def _accept_events(self, parcel: Parcel) -> list[tuple[dict[str, Any], str, int, str | None]]:
+    def _judge_events(self, parcel: Parcel) -> list[Copy]:
         """The copies that a parcel of events makes, counted."""
-        known = {_text(message_id) for message_id in parcel.ids}
-        sql = f"SELECT message_id FROM rows WHERE message_id IN ({{}}) AND account = ? AND state = {ARRIVED}"
-        found = self._database.among(sql, list(known), self.number)
-        known = {row[0] for row in found}
-        copies: list[tuple[dict[str, Any], str, int, str | None]] = []
+        known = self._rows.arrived(parcel.ids)
+        copies: list[Copy] = []
         numbered: list[tuple[str, str]] = []
         for message_id, event, text in zip(parcel.ids, parcel.entries, parcel.texts):
             self._count_retry(message_id)
-            stored_id = _text(message_id)
+            stored_id = storable(message_id)
             if stored_id in known:
-                state, reason = self._repeat_of_event(message_id, event)
-            else:
-                known.add(stored_id)
-                self._failed.pop(message_id, None)
-                state, reason = ARRIVED, None
-                if "n" in event["properties"]:
-                    numbered.append((_json.value_key(event["properties"]["n"]), stored_id))
-            copies.append((event, text, state, reason))
-        self._counts["arrived"] += sum(copy[2] == ARRIVED for copy in copies)
+                copies.append(Copy(event, text, *self._judge_repeat(message_id, event)))
+                continue
+            known.add(stored_id)
+            self._failed.pop(message_id, None)
+            self._counts["arrived"] += 1
+            copies.append(Copy(event, text, ARRIVED, None))
+            if "n" in event["properties"]:
+                numbered.append((_json.value_key(event["properties"]["n"]), stored_id))
         if numbered:
             self._count_numbers(numbered)
         return copies
 
-    def _repeat_of_event(self, message_id: str, event: dict[str, Any]) -> tuple[int, str]:
+    def _judge_repeat(self, message_id: str, event: dict[str, Any]) -> tuple[int, str]:
         name = (EVENT, message_id)
         if self._excuses[name] <= 0:
             return self._repeat("", None)
-        (body,) = self._database.one(
-            "SELECT body FROM rows WHERE message_id = ? AND account = ? AND state = ?",
-            _text(message_id),
-            self.number,
-            ARRIVED,
-        )
-        if not _json.same(_identical(json.loads(body)), _identical(event)):
+        first = json.loads(self._rows.first_copy(message_id))
+        if not _json.same(_identical(first), _identical(event)):
             return self._repeat("", None, "its content has changed")
         return self._repeat("", name)
 
@@ -278,35 +245,36 @@ class Account:
         values = [(self.number, number, first) for number, first in fresh.items()]
         self._database.many("INSERT INTO numbers VALUES (?, ?, ?)", values)
 
-    def _accept_identity(
-        self, parcel: Parcel
-    ) -> list[tuple[dict[str, Any], str, int, str | None]]:
+    def _judge_identity(self, parcel: Parcel) -> list[Copy]:
         """The copy that a parcel with an identity makes, counted."""
         identity, text = parcel.entries[0], parcel.texts[0]
         user = identity["external_user_id"]
         found = self._database.one(
             "SELECT idempotency_key, body FROM identities WHERE account = ? AND user = ?",
             self.number,
-            _text(user),
+            storable(user),
         )
         if found is None:
             self._counts["identities"] += 1
             self._database.run(
                 "INSERT INTO identities VALUES (?, ?, ?, ?)",
                 self.number,
-                _text(user),
+                storable(user),
                 parcel.idempotency_key,
                 text,
             )
-            return [(identity, text, ARRIVED, None)]
+            return [Copy(identity, text, ARRIVED, None)]
         key, body = found
         name = (IDENTITY, user)
         excused = self._excuses[name] > 0 and None is not key == parcel.idempotency_key
         excused = excused and _json.same(json.loads(body), identity)
-        return [(identity, text, *self._repeat("identities_", name if excused else None))]
+        return [Copy(identity, text, *self._repeat("identities_", name if excused else None))]
 
     def _repeat(
-        self, prefix: str, excused: tuple[int, str] | None, why: str = "an earlier copy had arrived, and nothing went wrong"
+        self,
+        prefix: str,
+        excused: tuple[int, str] | None,
+        why: str = "an earlier copy had arrived, and nothing went wrong",
     ) -> tuple[int, str]:
         if excused is not None:
             self._use_excuse(excused)
@@ -333,11 +301,6 @@ def _names(parcel: Parcel) -> set[tuple[int, str]]:
     if parcel.holds_identity:
         return {(IDENTITY, parcel.entries[0]["external_user_id"])}
     return {(EVENT, message_id) for message_id in parcel.ids}
-
-
-def _text(value: str) -> str:
-    """A text as SQLite can keep it: a lone surrogate is written as its escape."""
-    return value.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _identical(event: dict[str, Any]) -> dict[str, Any]:
