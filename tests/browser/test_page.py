@@ -13,8 +13,8 @@ import pytest
 from page import DEADLINE, Page, lines
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from sender import Sender, event, identity
 
+from support.sandboxes import BATCH, IDENTIFY, Client, context, event, identity
 from whisperr.sandbox import Sandbox
 
 KEY = "wrk_browser"
@@ -81,8 +81,8 @@ def worker(box: Sandbox, tmp_path: Path) -> Iterator[Worker]:
 
 
 @contextlib.contextmanager
-def sending(box: Sandbox) -> Iterator[Sender]:
-    sender = Sender(box.url, KEY)
+def sending(box: Sandbox) -> Iterator[Client]:
+    sender = Client(box.url, KEY)
     try:
         yield sender
     finally:
@@ -228,18 +228,19 @@ def test_script_tags_in_every_field_do_not_execute(page: Page, box: Sandbox) -> 
         "addEventListener('securitypolicyviolation', e => violations.push(e.violatedDirective))"
     )
     deep = {SCRIPT: [SCRIPT, {SCRIPT: SCRIPT}]}
-    context = {"sdk_name": SCRIPT, "sdk_version": SCRIPT, "app_version": SCRIPT, SCRIPT: SCRIPT}
+    own = {"sdk_name": SCRIPT, "sdk_version": SCRIPT, "app_version": SCRIPT, SCRIPT: SCRIPT}
     channel = {"channel": SCRIPT, "address": SCRIPT, "opted_in": True}
     with sending(box) as sender:
-        sender.send(event(SCRIPT, external_user_id=SCRIPT, properties=deep, context=context))
-        sender.send(event("m-2", external_user_id=SCRIPT, event_type=SCRIPT, occurred_at=SCRIPT))
+        made = context(SCRIPT, **own)
+        sender.send(event(1, external_user_id=SCRIPT, properties=deep, context=made))
+        sender.send(event(2, external_user_id=SCRIPT, event_type=SCRIPT, occurred_at=SCRIPT))
         sender.send({SCRIPT: SCRIPT})
-        sender.post("/v1/events/batch", SCRIPT.encode())
-        sender.identify(identity(SCRIPT, traits=deep, channels=[channel]))
+        sender.post(BATCH, SCRIPT.encode())
+        sender.post(IDENTIFY, identity(SCRIPT, traits=deep, channels=[channel]))
         sender.headers["User-Agent"] = SCRIPT
-        sender.send(event("m-3"))
+        sender.send(event(3))
         sender.headers["X-API-Key"] = f"wrk_{SCRIPT}"
-        sender.send(event("m-4"))
+        sender.send(event(4))
         sender.post("/sandbox/faults", b'{"do": "refuse", "where": {"%b": 1}}' % SCRIPT.encode())
     page.until(lambda: len(page.rows()) == 7 and page["fault-list"].text)
     for number in range(7):
@@ -262,7 +263,7 @@ def test_everything_by_keyboard_alone(page: Page, box: Sandbox) -> None:
     """Search, walk, open, close, inject, pause: no mouse, and the focus is never lost."""
     with sending(box) as sender:
         for number in range(5):
-            sender.send(event(f"m-{number}", event_type=f"step_{number}"))
+            sender.send(event(number, event_type=f"step_{number}"))
         page.until(lambda: len(page.rows()) == 5)
         page.press("/")
         assert page.focused() == "text"
@@ -280,7 +281,7 @@ def test_everything_by_keyboard_alone(page: Page, box: Sandbox) -> None:
         page.press(Keys.ESCAPE)
         assert page.focused() == "step_1"
         # Nothing moves under someone who is in the list.
-        sender.send(event("m-5", event_type="step_5"))
+        sender.send(event(5, event_type="step_5"))
         page.until(lambda: page["show-new"].is_displayed())
         assert page.focused() == "step_1"
         page.run("document.body.focus(); document.activeElement.blur()")
@@ -293,7 +294,7 @@ def test_everything_by_keyboard_alone(page: Page, box: Sandbox) -> None:
         page.until(lambda: page.focused() == "inject")
         page.press("p")
         assert page["connection"].text == "paused"
-        sender.send(event("m-6", event_type="step_6"))
+        sender.send(event(6, event_type="step_6"))
         page.until(lambda: page["count-arrived"].text == "7")
         assert "step_6" not in [name for _, name in page.events()]
         page.press("p")
@@ -311,7 +312,7 @@ def test_a_screen_reader_finds_its_way(page: Page, box: Sandbox) -> None:
     assert nameless == []
     assert page.run("return document.documentElement.lang") == "en"
     with sending(box) as sender:
-        sender.send(event("m-1"))
+        sender.send(event(1))
     page.until(lambda: page["announcer"].get_attribute("textContent") == "1 new events")
     assert page["announcer"].get_attribute("aria-live") == "polite"
     assert page["connection"].aria_role == "status"
@@ -323,11 +324,11 @@ def test_text_can_be_read(scheme: str, page: Page, box: Sandbox) -> None:
     wanted = [{"name": "prefers-color-scheme", "value": scheme}]
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wanted})
     with sending(box) as sender:
-        sender.send(event("m-1"))
-        sender.send(event("m-1"))
-        sender.send(event("m-2", event_type="Bad"))
+        sender.send(event(1))
+        sender.send(event(1))
+        sender.send(event(2, event_type="Bad"))
         sender.post("/sandbox/faults", b'{"do": "status", "status": 500, "times": 2}')
-        sender.send(event("m-3"))
+        sender.send(event(3))
     page.load()
     page.until(lambda: len(page.rows()) == 4)
     page.open("Bad")
@@ -370,7 +371,7 @@ def test_a_lost_connection_is_said_and_mended(page: Page, box: Sandbox) -> None:
     page.until(lambda: page["connection"].get_attribute("data-state") == "lost")
     port = int(page.url.rpartition(":")[2])
     with Sandbox(port=port) as again, sending(again) as sender:
-        sender.send(event("m-1"))
+        sender.send(event(1))
         page.until(lambda: page["connection"].get_attribute("data-state") == "live")
         page.until(lambda: page["count-arrived"].text == "1")
 
@@ -464,7 +465,7 @@ def opened(page: Page) -> float:
 def stored(number: int) -> dict[str, Any]:
     """Event number so much of the many."""
     return event(
-        f"m-{number}",
+        number,
         external_user_id=f"user_{number % 1000}",
         event_type=f"event_{number % 20}",
         properties={"n": number, "note": f"needle-{number % 1000}", "text": "lorem ipsum " * 10},

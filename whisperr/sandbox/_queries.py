@@ -196,9 +196,8 @@ def _listed(found: tuple[Any, ...]) -> dict[str, Any]:
 
 def _preview(body: str) -> str:
     """The beginning of what is particular about an entry."""
-    try:
-        value = json.loads(body)
-    except ValueError:
+    value = _parsed(body)
+    if value is None:
         return body[:PREVIEW]
     if isinstance(value, dict):
         value = value.get("properties") or value.get("traits") or value.get("channels") or {}
@@ -209,11 +208,17 @@ def _exported(found: tuple[Any, ...]) -> dict[str, Any]:
     shown = _listed(found)
     for name in ("preview", "account", "request"):
         del shown[name]
-    try:
-        shown["body"] = json.loads(found[-1])
-    except ValueError:
-        shown["body"] = found[-1]
+    value = _parsed(found[-1])
+    shown["body"] = found[-1] if value is None else value
     return shown
+
+
+def _parsed(body: str) -> Any:
+    """The value of a body; None when it is no JSON, since anything may have been refused."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _searched(text: str) -> str:

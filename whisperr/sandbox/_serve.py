@@ -8,16 +8,23 @@ import signal
 import socket
 import threading
 from types import FrameType
-from typing import Callable, cast
+from typing import Callable, NamedTuple, cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from whisperr.sandbox._wire import WireProtocol
+from whisperr.sandbox._wire import waiting_for
 
 BACKLOG = 2048  # connections that may wait to be accepted
 EXIT_GRACE = 1  # second that requests get at the end
 STUCK = 5.0  # seconds after which an exit with the parent no longer waits for the event loop
+
+
+class Limits(NamedTuple):
+    """Seconds. keep_alive: of an idle connection. head: until the first request has begun."""
+
+    keep_alive: float
+    head: float
 
 
 class _Server(uvicorn.Server):
@@ -53,14 +60,14 @@ def url_of(listener: socket.socket) -> str:
 def serve(
     listener: socket.socket,
     app: ASGIApp,
-    keep_alive: float,
+    limits: Limits,
     on_listening: Callable[[], None],
     exit_with_parent: bool,
 ) -> None:
     """Serve until SIGTERM, SIGINT or, if asked, the end of standard input."""
     config = uvicorn.Config(
         app,
-        http=WireProtocol,
+        http=waiting_for(limits.head),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -72,7 +79,7 @@ def serve(
         log_level="error",
         backlog=BACKLOG,
         # Typed as whole seconds; it goes to loop.call_later, which takes fractions.
-        timeout_keep_alive=cast(int, keep_alive),
+        timeout_keep_alive=cast(int, limits.keep_alive),
         timeout_graceful_shutdown=EXIT_GRACE,
     )
     server = _Server(config, on_listening)

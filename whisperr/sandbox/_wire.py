@@ -17,8 +17,6 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-SILENCE = 60.0  # seconds for the head of the first request of a connection
-
 # l_onoff, l_linger: on, and wait no second; closing then sends RST instead of FIN.
 _LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
@@ -71,6 +69,7 @@ class Wire:
 class WireProtocol(H11Protocol):
     """HTTP/1.1 whose requests know their connection, and which ends with the server."""
 
+    patience = 60.0  # seconds for the head of the first request
     _wire: Wire | None = None
     _silence: asyncio.TimerHandle | None = None
 
@@ -80,7 +79,7 @@ class WireProtocol(H11Protocol):
         super().connection_made(transport)
         self._wire = Wire(transport, self.client[1] if self.client else 0)
         self.app = _with_wire(self.app, self._wire)
-        self._silence = self.loop.call_later(SILENCE, self._close_if_silent)
+        self._silence = self.loop.call_later(self.patience, self._close_if_silent)
 
     def _close_if_silent(self) -> None:
         """Drop a client that has connected, and has not even sent the head of a request."""
@@ -100,6 +99,11 @@ class WireProtocol(H11Protocol):
             self.transport.abort()
         else:
             super().shutdown()
+
+
+def waiting_for(seconds: float) -> type[WireProtocol]:
+    """The protocol with that much patience for the first request."""
+    return type("PatientProtocol", (WireProtocol,), {"patience": seconds})
 
 
 def _with_wire(app: Any, wire: Wire) -> Any:

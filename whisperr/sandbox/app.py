@@ -28,7 +28,7 @@ STRANGER = "(no valid key)"  # the desk of those who showed none
 MAX_BODY = 8 * 1024 * 1024  # bytes
 MAX_READ = 8 * MAX_BODY  # bytes read and thrown away so that a 413 can be read by the client
 MAX_READING = 32 * MAX_BODY  # bytes of incomplete bodies, of all connections together
-READ_TIME = 60.0  # seconds for a body to come
+READ_TIMEOUT = 60.0  # seconds for a body to come
 
 
 class UnreadableError(Exception):
@@ -39,11 +39,16 @@ class UnreadableError(Exception):
         self.status = status
 
 
-def create_app(database: Database | None = None, guard: Guard | None = None) -> Starlette:
+def create_app(
+    database: Database | None = None,
+    guard: Guard | None = None,
+    *,
+    read_timeout: float = READ_TIMEOUT,
+) -> Starlette:
     """A sandbox on a database, by default an empty one. Its requests need a ``Wire`` in their state."""
     desks = Desks(database or Database())
     guard = guard or Guard()
-    gate = _Gate(desks, guard)
+    gate = _Gate(desks, guard, read_timeout)
     ingestion = [Route(path, gate.ingest, methods=["POST"]) for path in PATHS]
     control = _control.routes(desks, guard, KEY_PREFIX)
     return Starlette(routes=[*ingestion, *control, *_page.routes(desks, guard)])
@@ -52,9 +57,10 @@ def create_app(database: Database | None = None, guard: Guard | None = None) -> 
 class _Gate:
     """Lets requests in: reads them, and finds their desk."""
 
-    def __init__(self, desks: Desks, guard: Guard) -> None:
+    def __init__(self, desks: Desks, guard: Guard, read_timeout: float) -> None:
         self._desks = desks
         self._guard = guard
+        self._read_timeout = read_timeout
         self._reading = 0  # bytes of bodies that are not yet complete
 
     async def ingest(self, request: Request) -> Response:
@@ -98,9 +104,11 @@ class _Gate:
         of all requests together become too much.
         """
         try:
-            return await asyncio.wait_for(self._read_all(request), READ_TIME)
+            return await asyncio.wait_for(self._read_all(request), self._read_timeout)
         except asyncio.TimeoutError:
-            raise UnreadableError(408, f"body: not here after {READ_TIME:g} seconds") from None
+            raise UnreadableError(
+                408, f"body: not here after {self._read_timeout:g} seconds"
+            ) from None
 
     async def _read_all(self, request: Request) -> bytes | None:
         chunks: list[bytes] = []

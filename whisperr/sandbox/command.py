@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="idle time after which a connection is closed (%(default)s)",
     )
     parser.add_argument(
+        "--read-timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="time for a request to come in (%(default)s)",
+    )
+    parser.add_argument(
         "--exit-with-parent", action="store_true", help="exit when standard input ends"
     )
 
@@ -58,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
         return _failed("--host: must be an IP address, or localhost", 2)
     if options.keep < 1:
         return _failed("--keep: must be 1 or more", 2)
+    if not options.read_timeout > 0:
+        return _failed("--read-timeout: must be more than 0", 2)
     try:
         listener = _serve.listen(host, options.port)
     except (OSError, OverflowError) as exc:
@@ -80,9 +89,10 @@ def run(options: argparse.Namespace) -> int:
         if options.ready_file is not None:
             _write_whole(options.ready_file, url + "\n")
 
-    app = create_app(database, guard)
+    app = create_app(database, guard, read_timeout=options.read_timeout)
+    limits = _serve.Limits(options.keep_alive, options.read_timeout)
     try:
-        _serve.serve(listener, app, options.keep_alive, announce, options.exit_with_parent)
+        _serve.serve(listener, app, limits, announce, options.exit_with_parent)
     finally:
         database.close()
     return 0

@@ -13,8 +13,10 @@ const json = (value) => JSON.stringify(value, null, 2);
 export async function showRow(seq, choose) {
   const row = await ask(`/page/rows/${seq}`);
   let body = null;
+  let text = row.body || "(not looked at)";
   try {
     body = JSON.parse(row.body);
+    text = json(body);
   } catch {
     // What is not JSON, or was cut, is shown as it came.
   }
@@ -35,7 +37,7 @@ export async function showRow(seq, choose) {
     ]),
     copies(row),
     el("h3", {}, "Content"),
-    el("pre", { tabindex: 0, "aria-label": "Content as JSON" }, body === null ? row.body || "(not looked at)" : json(body)),
+    el("pre", { tabindex: 0, "aria-label": "Content as JSON" }, text),
     el("h3", {}, "Request"),
     facts([
       ["Path", sent.path],

@@ -1,0 +1,85 @@
+"""Many processes, much traffic, and the page open."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from page import Page
+
+from whisperr.sandbox import Sandbox
+
+PROCESSES = 8
+RATE = 20_000  # events a second, all processes together
+SECONDS = 10.0
+MEMORY = 300 * 1024 * 1024  # bytes, of the server
+KEY = "wrk_load"
+
+# Forks; each worker offers its share of the rate, and ends with a flush of all.
+PROGRAM = """
+import os, sys, time
+from whisperr import Whisperr
+url, processes, rate, seconds = sys.argv[1], *map(float, sys.argv[2:])
+client = Whisperr("wrk_load", base_url=url, flush_at=500, max_queue_size=1_000_000)
+workers = []
+for worker in range(int(processes)):
+    workers.append(os.fork())
+    if workers[-1] == 0:
+        start, number, late = time.monotonic(), 0, 0.0
+        while (passed := time.monotonic() - start) < seconds:
+            while number < passed * rate / processes:
+                client.track(f"user_{number % 1000}", "order_paid", {"n": f"{worker}-{number}"})
+                number += 1
+            time.sleep(0.005)
+        print(number, client.shutdown(120), flush=True)
+        os._exit(0)
+for worker in workers:
+    os.waitpid(worker, 0)
+"""
+
+
+def peak_memory(pid: int) -> int:
+    with open(f"/proc/{pid}/status", encoding="ascii") as lines:
+        peak = next(line for line in lines if line.startswith("VmHWM:"))
+    return int(peak.split()[1]) * 1024
+
+
+@pytest.mark.timeout(300)
+def test_20_000_events_a_second(page: Page, box: Sandbox, tmp_path: Path) -> None:
+    """8 processes offer 20,000 events a second for 10 s: none is lost, and the page stays alive."""
+    command = [sys.executable, "-c", PROGRAM, box.url, str(PROCESSES), str(RATE), str(SECONDS)]
+    start = time.monotonic()
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    try:
+        counts, longest = [0], 0.0
+        while process.poll() is None:
+            asked = time.monotonic()
+            counts.append(int(re.sub(r"\D", "", page["count-arrived"].text)))
+            page.open("order_paid")
+            page["close"].click()
+            page.run("document.activeElement.blur()")
+            longest = max(longest, time.monotonic() - asked)
+        took = time.monotonic() - start
+        assert process.stdout is not None
+        said = [line.split() for line in process.stdout.read().splitlines()]
+    finally:
+        process.kill()
+        process.wait()
+    offered = sum(int(number) for number, _ in said)
+    assert [settled for _, settled in said] == ["True"] * PROCESSES
+    ledger = box.ledger(KEY)
+    assert (ledger["arrived"], ledger["numbers"], ledger["twice"]) == (offered, offered, 0)
+    assert offered > 0.98 * RATE * SECONDS
+    assert len(set(counts)) > SECONDS  # the counter kept moving
+    page.until(lambda: page["count-arrived"].text == f"{offered:,}")
+    memory = peak_memory(box.pid)
+    print(
+        f"\n{offered} events in {took:.1f} s, {os.cpu_count()} processors; server's memory at most"
+        f" {memory / 2**20:.0f} MB; longest wait for the page {longest * 1000:.0f} ms"
+    )
+    assert memory < MEMORY
