@@ -14,9 +14,15 @@ export class List {
     this.body = $("rows");
     this.next = null;
     this.held = 0;
+    // At the press, not at the click: in a stream the row may have moved before the release.
+    let pressed = false;
+    this.body.addEventListener("pointerdown", (event) => {
+      pressed = event.pointerType === "mouse" && event.button === 0;
+      if (pressed) this.openAt(event);
+    });
     this.body.addEventListener("click", (event) => {
-      const row = event.target.closest("tr");
-      if (row) this.open(Number(row.dataset.seq));
+      if (!pressed) this.openAt(event);
+      pressed = false;
     });
     this.body.addEventListener("keydown", (event) => this.move(event));
   }
@@ -85,6 +91,11 @@ export class List {
   }
 
   // --- inside
+
+  openAt(event) {
+    const row = event.target.closest("tr");
+    if (row) this.open(Number(row.dataset.seq));
+  }
 
   make(row) {
     const title = nameOf(row);
