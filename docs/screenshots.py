@@ -1,6 +1,6 @@
 """Make the pictures of the sandbox's page: python docs/screenshots.py [folder].
 
-Starts a sandbox and a small shop of forked workers, and photographs the page, light and dark, with
+Starts a sandbox and a small shop of forked workers (this same file, as ``shop.py <url>``), and photographs the page, light and dark, with
 a headless Chromium (Debian: apt-get install chromium chromium-driver; then pip install
 selenium pillow 'whisperr[sandbox]').
 """
@@ -12,7 +12,9 @@ import io
 import os
 import random
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Iterator
@@ -34,6 +36,8 @@ EVENTS = ("page_viewed", "product_viewed", "cart_updated", "payment_failed", "re
 
 
 def main() -> int:
+    if Path(sys.argv[0]).name == "shop.py":
+        return open_shop(sys.argv[1])
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_name("images"))
     folder.mkdir(parents=True, exist_ok=True)
     with Sandbox() as box, shop(box):
@@ -52,26 +56,36 @@ def main() -> int:
 
 @contextlib.contextmanager
 def shop(box: Sandbox) -> Iterator[None]:
-    """Workers of one program, forked, that track what customers do until the end of the block."""
-    pids = []
+    """The shop, open until the end of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "shop.py")
+        program.symlink_to(Path(__file__).resolve())
+        command = [sys.executable, str(program), box.url]
+        with subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE) as process:
+            try:
+                yield
+            finally:
+                process.communicate()  # closes its standard input
+
+
+def open_shop(url: str) -> int:
+    """Workers, forked, that track what customers do until the end of standard input."""
+    workers = []
     for number in range(WORKERS):
-        pid = os.fork()
-        if pid == 0:
-            work(box, number)
-        pids.append(pid)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGTERM)
-            os.waitpid(pid, 0)
+        workers.append(os.fork())
+        if workers[-1] == 0:
+            work(url, number)
+    sys.stdin.read()
+    for worker in workers:
+        os.kill(worker, signal.SIGTERM)
+        os.waitpid(worker, 0)
+    return 0
 
 
-def work(box: Sandbox, number: int) -> None:
+def work(url: str, number: int) -> None:
     """A worker: never returns."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     chance = random.Random(number)
-    client = Whisperr(KEY, base_url=box.url, flush_interval=0.7, app_version="2.4.0")
+    client = Whisperr(KEY, base_url=url, flush_interval=0.7, app_version="2.4.0")
     client.identify(
         f"user_{number}",
         email=f"ada{number}@example.org",
@@ -83,7 +97,7 @@ def work(box: Sandbox, number: int) -> None:
         user = f"user_{chance.randrange(12)}"
         amount = round(chance.uniform(5, 90), 2)
         client.track(user, chance.choice(EVENTS), {"amount": amount, "currency": "EUR"})
-        time.sleep(chance.expovariate(12 + 6 * number))
+        time.sleep(chance.expovariate(3 + 2 * number))
 
 
 def wrong(box: Sandbox) -> None:
@@ -133,12 +147,12 @@ def photograph(driver: webdriver.Chrome, box: Sandbox, folder: Path, scheme: str
     time.sleep(3)  # for the plots to move, and the newest rows to settle
     save(driver, folder / f"sandbox-{scheme}.png")
 
-    driver.get(f"{box.url}/?state=refused")
+    driver.get(f"{box.url}/?state=failed")
     wait.until(lambda d: d.find_elements(By.CSS_SELECTOR, "#rows tr"))
     driver.find_element(By.CSS_SELECTOR, "#rows button").click()
-    wait.until(lambda d: d.find_element(By.ID, "detail-body").text)
+    wait.until(lambda d: d.find_elements(By.ID, "copies"))
     time.sleep(1)
-    save(driver, folder / f"refused-{scheme}.png")
+    save(driver, folder / f"retried-{scheme}.png")
 
     driver.get(f"{box.url}/?user=user_1")
     wait.until(lambda d: d.find_element(By.ID, "user-facts").text)
@@ -147,9 +161,12 @@ def photograph(driver: webdriver.Chrome, box: Sandbox, folder: Path, scheme: str
 
 
 def save(driver: webdriver.Chrome, path: Path) -> None:
-    """A small file: the page has few colours."""
     picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    picture.quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    # The commonest colours as they are: an average would mix the amber with the red.
+    common = sorted(picture.getcolors(1 << 24) or [], reverse=True)[:256]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([part for _, colour in common for part in colour])
+    picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":

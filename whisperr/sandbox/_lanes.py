@@ -77,8 +77,9 @@ class Lanes:
         return Sender(self, wire, agent)
 
     def shown(self) -> list[dict[str, Any]]:
+        """The lanes that were last heard of, the oldest lane first: they keep their places."""
         latest = sorted(self._by_name.values(), key=lambda lane: -lane.last)[:SHOWN]
-        return [lane.shown() for lane in latest]
+        return [lane.shown() for lane in sorted(latest, key=lambda lane: lane.number)]
 
     def label(self, number: int) -> str:
         for lane in self._by_name.values():

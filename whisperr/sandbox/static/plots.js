@@ -2,7 +2,7 @@
 import { $, figure, svg } from "./dom.js";
 
 const WIDTH = 600;
-const HEIGHT = 112;
+const HEIGHT = 124;
 const TOP = 14; // room for the largest figure
 const BASE = HEIGHT - 16; // room for the words below the axis
 const SECONDS = 120;
