@@ -176,6 +176,7 @@ def test_the_reason_of_a_refusal(client: Client, box: Sandbox, key: str) -> None
     assert row(client)["reason"] == "header User-Agent: must be whisperr-python/<version>"
     client.post(BATCH, {"events": [event(4)]}, X_API_Key="nonsense")
     assert row(client)["reason"].startswith("401: no valid key")
+    assert ticks(box, 1)[0]["counts"]["refused"] == 7
     client.post(BATCH, b" " * (9 * 1024 * 1024))
     assert row(client)["reason"].startswith("413: more than")
     box.inject(key, {"do": "refuse", "where": {"properties.n": 5}})

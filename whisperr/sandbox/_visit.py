@@ -50,9 +50,10 @@ class Visit:
         # forget() gives the desk a new account; this request was read under the present one.
         self._account: Account = self.desk.account
 
-    def turn_away(self, status: int, error: str) -> None:
-        """Note a request whose body was not looked at."""
+    def turn_away(self, status: int, error: str, *, refused: int = 0) -> None:
+        """Note a request whose body was not looked at. refused: how many events it counts for."""
         with self._account.change():
+            self._account.refuse(refused)
             number = self._log(status, 0, problems=[error])
             refusal = Refusal(error, [f"{status}: {error}"], 0, self.path, b"")
             self._account.show_refused(refusal, self._from(number))

@@ -80,7 +80,7 @@ class _Gate:
             return _last_words({"error": str(exc)}, exc.status)
         if key is None:
             error = f"no valid key: X-API-Key or Bearer, {KEY_PREFIX}..."
-            Visit(request, self._desks, STRANGER).turn_away(401, error)
+            Visit(request, self._desks, STRANGER).turn_away(401, error, refused=1)
             return reply({"error": error}, 401)
         visit = Visit(request, self._desks, key)
         if body is None:

@@ -36,8 +36,12 @@ export function drawCounters(counts, state, choose) {
   });
 }
 
+const isConnection = (lane) => lane.name.startsWith("connection");
+
+const shortName = (lane) => (isConnection(lane) ? lane.name : lane.name.slice(0, 8));
+
 export const laneName = (lane) =>
-  lane.process || (lane.name.startsWith("connection") ? lane.name : `process ${lane.name.slice(0, 8)}`);
+  lane.process || (isConnection(lane) ? lane.name : `process ${shortName(lane)}`);
 
 /** Lanes; choose(number) when one is pressed. Buttons are kept, so that the focus stays. */
 export function drawLanes(lanes, now, chosen, choose) {
@@ -56,7 +60,7 @@ export function drawLanes(lanes, now, chosen, choose) {
       el("span", { className: "who" },
         el("span", {}, laneName(lane)), el("span", {}, figure(lane.rows))),
       spark(lane.seconds, now),
-      el("small", {}, lane.process ? `${lane.name.slice(0, 8)} · ${lane.agent}` : lane.agent),
+      el("small", {}, lane.process ? `${shortName(lane)} · ${lane.agent}` : lane.agent),
     );
     return item;
   });
