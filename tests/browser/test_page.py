@@ -63,7 +63,7 @@ class Worker:
 @pytest.fixture
 def worker(box: Sandbox, tmp_path: Path) -> Iterator[Worker]:
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, box.url],
+        [sys.executable, "-W", "ignore:.*fork:DeprecationWarning", "-c", PROGRAM, box.url],
         cwd=tmp_path,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
