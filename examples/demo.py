@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -41,7 +42,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(
         prefix="whisperr-demo-"
     ) as folder, Sandbox() as server, own_redis(Path(folder)) as broker:
-        console.print(f"ingestion server on {server.url}, Redis on {broker}")
+        console.print(f"ingestion server on {server.url} (open it in a browser), Redis on {broker}")
         accounts = os.path.join(folder, "accounts")
         environment = {
             **os.environ,
@@ -63,7 +64,10 @@ def main() -> int:
             for program in programs:
                 _end(program)
         tracked = read_accounts(accounts)
-        return _report(console, tracked, _arrived(server), server.ledger(KEY))
+        status = _report(console, tracked, _arrived(server), server.ledger(KEY))
+        if options.hold:
+            _hold(console, server)
+        return status
 
 
 def _options() -> argparse.Namespace:
@@ -72,7 +76,19 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=1000, help="sent to Celery")
     parser.add_argument("--jobs", type=int, default=1000, help="of the pool")
     parser.add_argument("--events", type=int, default=1000, help="of the script")
+    parser.add_argument("--hold", action="store_true", help="keep the page until Ctrl-C")
     return parser.parse_args()
+
+
+def _hold(console: Console, server: Sandbox) -> None:
+    """Until Ctrl-C or SIGTERM."""
+    console.print(f"everything that arrived is on {server.url}; Ctrl-C ends this")
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        stop.wait()
+    except KeyboardInterrupt:
+        console.print()
 
 
 # --- the programs
