@@ -504,6 +504,7 @@ assert client.shutdown()
     line = run(server, key, tmp_path, source, free)[-1]
     assert line["stats"]["adopted"] == line["stats"]["delivered"] == 100
     assert len([report for report in line["reports"] if report[0] == "journal"]) <= 2
+    assert not [warning for warning in line["warnings"] if "pass failed" in warning]
     assert list(folder_of(tmp_path / "journal").iterdir()) == []
     assert_all_once(server, key, 100)
 
