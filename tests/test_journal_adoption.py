@@ -329,6 +329,40 @@ tell(**closed(client.stats()))
     assert files_of(tmp_path) == []
 
 
+def test_a_child_leaves_a_settled_segment_of_its_parent(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """A segment in which all is delivered stays with its owner: a child that delivers its own and
+    exits does not delete it, and what the owner appends afterwards survives its kill.
+    """
+    told = run_heirs(
+        server,
+        key,
+        tmp_path,
+        """
+        client = durable()
+        track(client, range(5))
+        assert client.flush()
+        mine = files()
+        reap([fork(track, client, range(5, 10))])
+        assert files() == mine != [], (files(), mine)
+        undelivered(client, range(10, 15))
+        assert files() == mine, (files(), mine)
+        dead_parent = os.getpid()
+        if os.fork():
+            die()
+        while os.getppid() == dead_parent:
+            time.sleep(0.01)  # an orphan is not told
+        assert client.flush()
+        tell(**closed(client.stats()))
+        """,
+        status=-9,
+    )
+    assert told[0]["adopted"] == 5
+    assert_arrived(server, key, range(15))
+    assert files_of(tmp_path) == []
+
+
 def test_a_fork_in_the_senders_thread(server: Sandbox, key: str, tmp_path: Path) -> None:
     """A fork by on_error, in the middle of the sender's pass: the child has a journal of its own,
     its parent's goes on unharmed, and each delivers its own once.
