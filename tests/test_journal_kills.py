@@ -14,7 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from support.clients import Reports, open_client
 from support.killing import Kill, Killer, Point, kill_servers
+from support.storms import files_in
+from whisperr import _chains
+from whisperr._chains import Chain
+from whisperr._frames import encode_event
+from whisperr._log import Log
+from whisperr._segments import Segment
 from whisperr.sandbox import Sandbox
 
 LIVES = ["plain", "spilling", "dropping"]
@@ -72,3 +79,49 @@ def test_a_kill_between_every_two_instructions_loses_nothing(killer: Killer) -> 
     print(
         len(kills), Counter(kill.point.life for kill in kills), sum(kill.resent for kill in kills)
     )
+
+
+@pytest.mark.parametrize("size", [0, 64 * 1024], ids=["made", "reserved"])
+def test_a_segment_without_a_header_is_empty_not_damaged(
+    server: Sandbox, key: str, tmp_path: Path, size: int
+) -> None:
+    """A process killed between making, or reserving, its segment and writing the header leaves
+    nothing to report and nothing to set aside.
+    """
+    folder = Path(_chains.open_folder(str(tmp_path), _chains.destination(server.url, key)))
+    (folder / f"{'ab' * 10}-{'cd' * 4}-00000001.seg").write_bytes(bytes(size))
+    reports = Reports()
+    with open_client(server.url, key, journal_dir=tmp_path, on_error=reports) as client:
+        assert client.flush()
+        assert reports.all == []
+        assert files_in(tmp_path) == []
+
+
+def test_a_segment_dropped_meanwhile_does_not_give_the_log_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender looks whether the newest segment is still there, and is preempted: when it comes
+    back the segment is neither the newest nor there, since a full journal dropped it. That is no
+    sign that somebody deleted the journal's files.
+    """
+    frame = encode_event((0, 0, bytes(1024), None, None))
+    log = Log(
+        lambda: Chain.create(str(tmp_path), b"ab" * 10),
+        bytes(16),
+        b"",
+        128 * 1024,
+        lambda error: pytest.fail(str(error)),
+        lambda: None,
+    )
+    first = log.append(frame)
+    is_there = Segment.is_there
+
+    def preempted(segment: Segment) -> bool:
+        while log.current is first:
+            log.append(frame)
+        assert log.drop_oldest() is not None
+        return is_there(segment)
+
+    monkeypatch.setattr(Segment, "is_there", preempted)
+    assert not log.is_lost()
+    log.release()
