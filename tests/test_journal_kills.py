@@ -63,7 +63,7 @@ def test_a_kill_anywhere_loses_nothing(killer: Killer, life: str, written: bool)
     assert_harmless(killer.kill_all(chosen), least=len(chosen) - 3)
 
 
-@pytest.mark.storm
+@pytest.mark.endurance
 @pytest.mark.timeout(900)
 def test_a_kill_between_every_two_instructions_loses_nothing(killer: Killer) -> None:
     """The same before each instruction of the journal that any of these lives comes to, some 3,000."""

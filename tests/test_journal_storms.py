@@ -32,7 +32,7 @@ from support.storms import (
 )
 from whisperr.sandbox import Sandbox
 
-pytestmark = [pytest.mark.storm, pytest.mark.timeout(seconds_of_storm() + 240)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(seconds_of_storm() + 240)]
 
 WEB_WORKERS, TASK_WORKERS = 8, 4
 CALLERS = 2  # threads that send requests
