@@ -55,10 +55,11 @@ class Guard:
     def _is_own(self, host: str) -> bool:
         if is_loopback(host) or host.lower() in self._names:
             return True
-        return self._everywhere and _is_address(host)
+        return self._everywhere and is_address(host)
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """An IP address in digits, of either kind."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

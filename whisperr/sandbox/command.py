@@ -6,7 +6,6 @@ Exits with 1 if it can't listen or can't use its file, 2 for an unusable option.
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as exc:
         return _failed(f"the sandbox needs the extra whisperr[sandbox]: {exc}")
     host = "127.0.0.1" if options.host.lower() == "localhost" else options.host.strip("[]")
-    if not _is_address(host):
+    if not _guard.is_address(host):
         return _failed("--host: must be an IP address, or localhost", 2)
     if options.keep < 1:
         return _failed("--keep: must be 1 or more", 2)
@@ -96,14 +95,6 @@ def run(options: argparse.Namespace) -> int:
     finally:
         database.close()
     return 0
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _say(message: str) -> None:
