@@ -211,6 +211,8 @@ class Journal:
         if self._log.reopen() and self._is_off:
             self._is_off = False
             logger.info("the journal works again")
+        for log in self._adopted:  # or what they deliver from now on could not be noted
+            log.reopen()
         if time.monotonic() >= self.adopt_at:
             self.adopt_at = time.monotonic() + ADOPT_INTERVAL
             self._adopt()
