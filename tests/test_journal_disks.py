@@ -469,6 +469,33 @@ def test_too_few_descriptors(
     assert_all_once(server, key, 1100)
 
 
+def test_reading_with_too_few_descriptors(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """What memory had no room for stays on disk until it can be read, and is not called lost."""
+    source = """
+import resource
+heard = Heard()
+client = new_journal("journal", on_error=heard, max_retries=0, max_queue_size=10)
+payload(client, [0])
+assert client.flush()  # the connection is there already
+payload(client, range(1, 500))
+limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+lowest = os.dup(0)
+os.close(lowest)
+resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+assert not client.flush()
+assert client.stats()["spilled"] > 300, client.stats()  # some were sent meanwhile
+assert not client.flush()
+resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+assert client.flush()
+heard.account(client)
+assert client.shutdown()
+"""
+    (line,) = run(server, key, tmp_path, source)
+    assert [report[0] for report in line["reports"]] == ["journal"], line["reports"]
+    assert line["stats"]["delivered"] == 500 and not line["stats"]["dropped"]
+    assert_all_once(server, key, 500)
+
+
 @pytest.mark.parametrize("free", range(5))
 def test_adoption_with_too_few_descriptors(
     server: Sandbox, key: str, tmp_path: Path, free: int

@@ -31,7 +31,7 @@ from whisperr._frames import encode_event
 from whisperr._ledger import Ledger, Reason
 from whisperr._log import Log
 from whisperr._report import logger
-from whisperr._segments import Found, Segment
+from whisperr._segments import PASSING, Found, Segment
 from whisperr._settings import Settings
 from whisperr._wire import Event, Identity, Record
 
@@ -39,7 +39,6 @@ ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left 
 _MAX_ADOPTED = 16  # chains at once: each costs a descriptor
 _MAX_REFILL = 2000  # records at once
 _SHARES = 8  # processes that may write as fast as this one, before a look at the folder
-_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that may be over soon
 
 
 def _segment_of(record: Record) -> int | None:
@@ -232,8 +231,11 @@ class Journal:
         for log in [log for log in self._adopted if log.retire_if_done()]:
             self._adopted.remove(log)
 
-    def refill(self, room: int) -> list[Record]:
-        """Some of what is on disk alone, the dead processes' first; no more than there is room for."""
+    def refill(self, room: int) -> list[Record] | None:
+        """Some of what is on disk alone, the dead processes' first; no more than there is room for.
+
+        None: it can't be read now.
+        """
         if self._is_inherited():
             return []
         if self.more_dead and not self._adopted:
@@ -248,6 +250,10 @@ class Journal:
                     if records:
                         return records
             return []
+        except OSError as error:
+            why = f"the journal can't be read now ({os.strerror(error.errno or 0)})"
+            self._tell(self._folder, why, once=why)
+            return None
         finally:
             self._lost(lost, "the journal could not be read")
 
@@ -298,7 +304,7 @@ class Journal:
                 try:
                     found.append(Found(path, chain.prefix, self._environment, self._where))
                 except OSError as error:
-                    if error.errno in _PASSING:  # without it, what it settles would be sent again
+                    if error.errno in PASSING:  # without it, what it settles would be sent again
                         raise
                     self._tell(path, f"a segment can't be read ({type(error).__name__})")
         except OSError:

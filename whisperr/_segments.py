@@ -41,6 +41,7 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 # Without O_NONBLOCK a pipe of that name would hang the reader.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _MODE = 0o600
+PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that may be over soon
 _handles = count(1)  # a record names its segment by one of these
 
 
@@ -234,14 +235,23 @@ class Segment:
         return len(self._spilled)
 
     def load(self, count: int) -> tuple[list[Record], int]:
-        """At most ``count`` of those that are here alone, and how many could not be read."""
+        """At most ``count`` of those that are here alone, and how many could not be read.
+
+        OSError: they can't be read now, and are here still.
+        """
         numbers: list[int] = []
         with contextlib.suppress(IndexError):
             while len(numbers) < count:
                 numbers.append(self._spilled.popleft())
         frames = self._frames or {}
         if any(number not in frames for number in numbers):
-            frames = self._read()
+            try:
+                frames = self._read()
+            except OSError:
+                dropped = sum(not self.spill(number) for number in numbers)
+                if not dropped:
+                    raise
+                return [], dropped
         records = []
         for number in numbers:
             frame = frames.get(number)
@@ -267,7 +277,9 @@ class Segment:
     def _read(self) -> dict[int, Frame]:
         try:
             data = read_file(self.path)
-        except OSError:
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
             return {}
         start = _frames.decode_header(data)[2]
         found = (item for item in _frames.scan(data, start) if isinstance(item, Frame))

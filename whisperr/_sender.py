@@ -64,6 +64,7 @@ class Sender:
             while settled and (left > 0 or self._more_dead()):
                 refilled = self._refill()
                 if not refilled:
+                    settled = refilled is not None
                     break
                 left -= refilled
                 settled = self._send_waiting()
@@ -90,11 +91,13 @@ class Sender:
     def _more_dead(self) -> bool:
         return self._journal is not None and self._journal.more_dead
 
-    def _refill(self) -> int:
-        """Put some of the journal's backlog into the queue; how many records."""
+    def _refill(self) -> int | None:
+        """Put some of the journal's backlog into the queue; how many records. None: not now."""
         if self._journal is None:
             return 0
         records = self._journal.refill(self._max_waiting - self._buffer.waiting())
+        if records is None:
+            return None
         for record in records:
             self._buffer.put(record)
         return len(records)
