@@ -111,7 +111,7 @@ def test_a_segment_dropped_meanwhile_does_not_give_the_log_up(
         b"",
         128 * 1024,
         lambda error: pytest.fail(str(error)),
-        lambda: None,
+        lambda size: None,
     )
     first = log.append(frame)
     is_there = Segment.is_there
