@@ -109,6 +109,7 @@ def test_a_segment_dropped_meanwhile_does_not_give_the_log_up(
         lambda: Chain.create(str(tmp_path), b"ab" * 10),
         bytes(16),
         b"",
+        64 * 1024,
         128 * 1024,
         lambda error: pytest.fail(str(error)),
         lambda size: None,

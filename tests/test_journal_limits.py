@@ -385,3 +385,60 @@ def test_a_flush_waits_for_an_adoption_under_way(server: Sandbox, key: str, tmp_
     assert client.flush()
     assert client.stats()["delivered"] == count
     assert client.shutdown()
+
+
+# --- long outages
+
+
+def test_a_long_outage_takes_no_descriptors(tmp_path: Path) -> None:
+    """However many segments wait on disk, a few are open; the others were closed when full."""
+    source = """
+        import os, sys
+        import whisperr._log
+        from whisperr import Whisperr
+
+        whisperr._log._FAST = -1.0  # as when each segment takes a while to be filled
+        client = Whisperr("wrk_k", base_url="http://127.0.0.1:9", journal_dir="journal",
+                          max_queue_size=100, max_retries=0, flush_interval=1e6, shutdown_timeout=1)
+        client.track("u", "number_seen", {})
+        client.flush()
+
+        def descriptors():
+            return len(os.listdir("/proc/self/fd"))
+
+        before = descriptors()
+        for n in range(4000):
+            client.track("u", "number_seen", {"text": "x" * 1000})
+            if n % 500 == 499:
+                client.flush()  # a pass, that fails
+        made = [name for _, _, names in os.walk("journal") for name in names]
+        with open("/proc/self/maps") as maps:
+            mapped = maps.read().count(".seg")
+        print(len(made), descriptors() - before, mapped)
+        os._exit(0)
+        """
+    said = run_program(source, tmp_path).stdout.split()
+    segments, opened, mapped = map(int, said)
+    assert segments > 50
+    assert opened < 12 and mapped < 12
+
+
+def test_a_crash_loop_stays_under_the_limit(tmp_path: Path) -> None:
+    """What the dead left counts, too: whoever comes next adopts it, and drops the oldest of it."""
+    source = """
+        import os
+        from whisperr import Whisperr
+
+        for _ in range(40):
+            if os.fork() == 0:
+                client = Whisperr("wrk_k", base_url="http://127.0.0.1:9", journal_dir="journal",
+                                  max_journal_bytes=1 << 20, max_retries=0)
+                client.track("u", "number_seen", {})
+                client.flush(1)
+                client.track("u", "number_seen", {"text": "x" * 60_000})
+                client.track("u", "number_seen", {"text": "x" * 60_000})
+                os._exit(9)
+            os.wait()
+        """
+    run_program(source, tmp_path, timeout=50)
+    assert used(tmp_path / "journal") <= MIB + 4 * 64 * 1024

@@ -100,7 +100,10 @@ class Engine:
             return
         buffer = self._buffer
         if self._keep is not None:
-            event = self._keep(event)
+            try:
+                event = self._keep(event)
+            except Exception as error:
+                self._not_kept(error)
         if buffer.put_event(event) >= buffer.wake_at:
             self._wake()
         if self._ending:
@@ -116,9 +119,12 @@ class Engine:
         except Exception as error:
             self.refuse(error)
             return
-        journal = self._journal()
-        if journal is not None:
-            identity = journal.keep_identity(identity)
+        try:
+            journal = self._journal()
+            if journal is not None:
+                identity = journal.keep_identity(identity)
+        except Exception as error:
+            self._not_kept(error)
         if self._buffer.put_identity(identity) >= self._buffer.wake_at:
             self._wake()
         if self._ending:
@@ -257,6 +263,13 @@ class Engine:
         self._keep = journal.keep_event
         return journal.keep_event(event)
 
+    def _not_kept(self, error: Exception) -> None:
+        """What the journal itself does not expect: no memory, a defect. The record is queued all the same."""
+        message = f"the journal failed ({type(error).__name__}): a record is in memory alone"
+        self._ledger.last_error = message
+        with suppress(Superseded):
+            self._reporter.troubled(message, None)
+
     def _kept(self, record: Record) -> Record:
         journal = self._journal()
         return record if journal is None else journal.keep(record)
@@ -271,7 +284,7 @@ class Engine:
         if not self._handover:
             self._handover.setdefault("handover", Handover(self._buffer))
             _held[id(self)] = self
-        self._handover["handover"].end = self._ledger.numbers.taken()
+        self._handover["handover"].end = self._ledger.numbers.next()
 
     def _adopt(self) -> None:
         """Take over what was queued before there was a process to send it, if nobody did."""

@@ -29,7 +29,7 @@ from whisperr import _chains, _frames
 from whisperr._chains import Chain
 from whisperr._frames import encode_event
 from whisperr._ledger import Ledger, Reason
-from whisperr._log import Log
+from whisperr._log import SMALLEST, Log
 from whisperr._report import logger
 from whisperr._segments import PASSING, Found, Segment
 from whisperr._settings import Settings
@@ -38,6 +38,7 @@ from whisperr._wire import Event, Identity, Record
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
 _MAX_ADOPTED = 16  # chains at once: each costs a descriptor
 _MAX_REFILL = 2000  # records at once
+_NOTES = 4 * 1024  # bytes of a segment in which an adopter notes what is done
 _SHARES = 8  # processes that may write as fast as this one, before a look at the folder
 
 
@@ -76,16 +77,19 @@ class Journal:
         self._trimming = threading.Lock()
         self._room = 0  # bytes in the folder up to the limit, when it was last looked at
         self._made = 0  # bytes since then
-        self._log = self._new_log(self._new_chain)
+        self._log = self._new_log(self._new_chain, SMALLEST, self._trim)
 
-    def _new_log(self, new_chain: Callable[[], Chain]) -> Log:
+    def _new_log(
+        self, new_chain: Callable[[], Chain], smallest: int, on_rotation: Callable[[int], None]
+    ) -> Log:
         return Log(
             new_chain,
             self._where,
             self._environment,
+            smallest,
             self._max_bytes // 16,
             self._failed,
-            self._trim,
+            on_rotation,
         )
 
     # --- any thread
@@ -175,7 +179,7 @@ class Journal:
 
     def _drop_oldest(self) -> int | None:
         for log in [*self._adopted, self._log]:
-            lost = log.drop_oldest()
+            lost = log.drop_oldest(last_too=log is not self._log)
             if lost is not None:
                 return lost
         return None
@@ -210,8 +214,12 @@ class Journal:
         if self._log.reopen() and self._is_off:
             self._is_off = False
             logger.info("the journal works again")
-        for log in self._adopted:  # or what they deliver from now on could not be noted
-            log.reopen()
+        self._log.let_go()
+        for log in list(self._adopted):
+            if log.retire_if_done():
+                self._adopted.remove(log)
+            else:  # or what is delivered from now on could not be noted
+                log.reopen()
         if time.monotonic() >= self.adopt_at:
             self.adopt_at = time.monotonic() + ADOPT_INTERVAL
             self._adopt()
@@ -326,7 +334,7 @@ class Journal:
                 self._tell(item.segment.path, what if item.is_file else "a segment is no file")
         self._ledger.adopted.add(count)
         self._ledger.spilled.add(count)
-        log = self._new_log(lambda: chain)
+        log = self._new_log(lambda: chain, _NOTES, lambda size: None)
         log.inherit(chain, [item.segment for item in found])
         if not log.retire_if_done():
             self._adopted.append(log)

@@ -28,7 +28,7 @@ from whisperr._segments import Segment
 from whisperr._wire import Record
 
 # A segment holds what comes in ten seconds to a minute: making one costs a call some 0.3 ms.
-_SMALLEST = 64 * 1024  # bytes
+SMALLEST = 64 * 1024  # bytes
 _LARGEST = 4 * 1024 * 1024  # bytes
 _FAST, _SLOW = 10.0, 60.0  # seconds in which one was filled
 _GROWTH = 4
@@ -44,6 +44,7 @@ class Log:
         new_chain: Callable[[], Chain],
         where: bytes,
         environment: bytes,
+        smallest_bytes: int,
         largest_bytes: int,
         on_failure: Failed,
         on_rotation: Callable[[int], None],
@@ -54,11 +55,13 @@ class Log:
         self._new_chain = new_chain
         self._where = where
         self._environment = environment
-        self._largest = max(_SMALLEST, min(_LARGEST, largest_bytes))
-        self._size = _SMALLEST
+        self._smallest = smallest_bytes
+        self._largest = max(smallest_bytes, min(_LARGEST, largest_bytes))
+        self._size = smallest_bytes
         self._made_at = 0.0  # monotonic seconds; 0: none yet
         self._on_failure = on_failure
         self._on_rotation = on_rotation
+        self._unsaid: list[int] = []  # numbers that are done, and whose frame found no room
         self._pid = os.getpid()
 
     def inherit(self, chain: Chain, segments: Sequence[Segment]) -> None:
@@ -91,9 +94,15 @@ class Log:
         found = self._files.get(handle)
         return found[0] if found else None
 
-    def drop_oldest(self) -> int | None:
-        """Delete the oldest segment, settled or not; how many records are lost, or None: none is left."""
+    def drop_oldest(self, last_too: bool = False) -> int | None:
+        """Delete the oldest segment, settled or not; how many records are lost, or None: none is left.
+
+        ``last_too``: also the one that is being written.
+        """
         for segment in self:
+            if last_too and segment.path and not segment.next:
+                segment.seal()
+                segment.next.setdefault("next", Segment())
             if segment.path and segment.next and not segment.is_dropped:
                 return segment.drop()
         return None
@@ -145,10 +154,10 @@ class Log:
         try:
             return chain.new_segment(self._where, self._environment, size), size
         except OSError:
-            if size == max(_SMALLEST, room):
+            if size == max(self._smallest, room):
                 raise
-        self._size = _SMALLEST  # perhaps there is room for a small one
-        size = max(_SMALLEST, room)
+        self._size = self._smallest  # perhaps there is room for a small one
+        size = max(self._smallest, room)
         return chain.new_segment(self._where, self._environment, size), size
 
     def _next_size(self) -> int:
@@ -159,7 +168,7 @@ class Log:
         if lasted < _FAST:
             self._size = min(self._largest, self._size * _GROWTH)
         elif lasted > _SLOW:
-            self._size = max(_SMALLEST, self._size // _GROWTH)
+            self._size = max(self._smallest, self._size // _GROWTH)
         return self._size
 
     def _fail(self, error: OSError) -> None:
@@ -173,16 +182,31 @@ class Log:
         if self.current is None:
             self.retire()  # what is done takes room, and no later frame can say so
             self._rotate(self._newest(), 0)
+            self._say([])
         return self.current is not None
 
     def settle(self, segment: Segment, records: Sequence[Record]) -> None:
         """Records of one segment are done."""
         segment.settle(records)
-        frame = encode_settled([record[0] for record in records])
+        self._say([record[0] for record in records])
+        self.sweep()
+
+    def _say(self, numbers: list[int]) -> None:
+        """Note on disk that these are done, and those for which there was no room before."""
+        numbers = self._unsaid + numbers
+        if not numbers:
+            return
+        frame = encode_settled(numbers)
         home = self.append(frame)
+        self._unsaid = [] if home is not None else numbers
         if home is not None:
             home.settle_frame(frame)
-        self.sweep()
+
+    def let_go(self) -> None:
+        """Close what is full."""
+        for segment in self:
+            if segment.next:
+                segment.let_go()
 
     def sweep(self) -> None:
         """Delete what is done, oldest first. The newest stays: it is being written."""
@@ -207,7 +231,10 @@ class Log:
         if self._oldest is newest and newest.is_done():
             newest.next.setdefault("next", Segment())
             self.sweep()
-        return not self._oldest.path
+        if self._oldest.path:
+            return False
+        self._unsaid = []  # with the segments that they were in
+        return True
 
     def retire_if_done(self) -> bool:
         """retire(), for a log to which no more records come."""
@@ -219,8 +246,10 @@ class Log:
         newest = self._newest()
         newest.seal()
         newest.next.setdefault("next", Segment())
-        for segment in self:
+        segments = list(self)
+        for segment in segments:  # all, before the lock is given back
             segment.close()
+        for segment in segments:
             chain = self._chain_of(segment)
             self._files.pop(segment.handle, None)
             if chain is not None:
@@ -237,7 +266,7 @@ class Log:
         """Go on elsewhere, after is_lost(); how many records were lost with the files."""
         self._newest().seal()
         self._newest().next.setdefault("next", Segment())
-        lost = sum(segment.drop() for segment in self if segment.path)
+        lost = sum(segment.drop() for segment in self if segment.path and not segment.is_there())
         self.sweep()
         self.current = None  # until reopen()
         return lost

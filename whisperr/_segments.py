@@ -26,9 +26,10 @@ import fcntl
 import mmap
 import os
 import stat
+import sys
 from collections import deque
 from itertools import count
-from typing import Callable, Protocol, Sequence
+from typing import Any, Callable, Protocol, Sequence
 
 from whisperr import _frames
 from whisperr._frames import Damage, Dead, Frame, Header
@@ -42,6 +43,8 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _MODE = 0o600
 PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})  # errors that may be over soon
+# Up to 3.12 a map keeps a descriptor of its own, and closes it by number.
+_NO_DESCRIPTOR: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 _ZEROS = bytes(64 * 1024)
 _MOST_CACHED = 16 * 1024 * 1024  # bytes; a larger segment is for one large event
 _handles = count(1)  # a record names its segment by one of these
@@ -58,6 +61,9 @@ class Store(Protocol):
     def end(self) -> int | None:
         """Bytes written, once no more can come."""
 
+    def let_go(self) -> None:
+        """Close it, if no more can come."""
+
     def close(self) -> None: ...
 
 
@@ -67,7 +73,7 @@ class MappedStore:
     def __init__(self, fd: int, size: int) -> None:
         os.posix_fallocate(fd, 0, size)
         _bring_into_cache(fd, size)
-        self._map = mmap.mmap(fd, size)  # it keeps a descriptor of its own
+        self._map = mmap.mmap(fd, size, **_NO_DESCRIPTOR)
         self.write = self._map.write
         self._size = size
         self._end: int | None = None
@@ -97,6 +103,10 @@ class MappedStore:
     def end(self) -> int | None:
         return self._end
 
+    def let_go(self) -> None:
+        if self._end is not None:
+            self._map.close()
+
     def close(self) -> None:
         self._map.close()
 
@@ -117,8 +127,10 @@ class WrittenStore:
     def __init__(self, fd: int, size: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_APPEND)
         self._fd = [fd]
+        self._file = os.fstat(fd)
         self._size = size
         self._begun = Total()  # bytes, before they are written
+        self._written = Total()
         self._sealed = False
 
     def write(self, frame: bytes) -> None:
@@ -128,9 +140,11 @@ class WrittenStore:
             raise ValueError("full")
         written = 0
         try:
-            written = os.write(self._fd[0], frame) if self._fd else 0
+            written = os.write(self._fd[0], frame) if self._is_ours() else 0
         finally:
-            if written != len(frame):
+            if written == len(frame):
+                self._written.add(written)
+            else:
                 self._sealed = True  # what is torn stays behind
                 self._begun.add(-len(frame))
         if written != len(frame):
@@ -142,9 +156,23 @@ class WrittenStore:
     def end(self) -> int | None:
         return self._begun.read() if self._sealed else None
 
+    def let_go(self) -> None:
+        if self._sealed and self._written.read() == self._begun.read():  # nobody is in write()
+            self.close()
+
     def close(self) -> None:
         with contextlib.suppress(IndexError, OSError):
-            os.close(self._fd.pop())
+            is_ours = self._is_ours()
+            fd = self._fd.pop()
+            if is_ours:
+                os.close(fd)
+
+    def _is_ours(self) -> bool:
+        """Whether nobody closed the descriptor, as some daemonizers do, and opened another file."""
+        try:
+            return bool(self._fd) and os.path.samestat(os.fstat(self._fd[0]), self._file)
+        except (OSError, IndexError):
+            return False
 
 
 class Segment:
@@ -272,7 +300,10 @@ class Segment:
             if record is not None:
                 records.append(record)
         self._frames = frames if self._spilled else None
-        return records, len(numbers) - len(records)
+        missing = len(numbers) - len(records)
+        if self._dead:
+            self._settled += missing  # nobody will settle them
+        return records, missing
 
     def remove(self) -> bool:
         """Delete the file, or set it aside when it is damaged. False: it can't be done now."""
@@ -281,6 +312,11 @@ class Segment:
         if self.is_dropped or not self.path:
             return True
         return self._set_aside() if self.is_damaged else self._unlink()
+
+    def let_go(self) -> None:
+        """Keep nothing open of one that is full: an outage may leave a thousand."""
+        if self._store is not None:
+            self._store.let_go()
 
     def close(self) -> None:
         """Write no more. In a child: of the parent's segment, which goes on unharmed."""

@@ -60,6 +60,12 @@ class Sequence:
         """How many numbers were given out. Looking costs a number, which is not counted."""
         return self.take() - (self._looks.add(1) - 1)
 
+    def next(self) -> int:
+        """A number above all that were given out. Looking costs it, and it is not counted."""
+        number = self.take()
+        self._looks.add(1)
+        return number
+
     def skip(self) -> None:
         """One number given out was not used: don't count it."""
         self._looks.add(1)

@@ -336,22 +336,21 @@ class Worker:
         due: float | None = None  # nothing waits: no time-out
         while not (self._asked or self._closing):
             count = self._buffer.waiting()
-            if self.journal is not None and settled and self.journal.is_due():
-                return
-            if count == 0:
+            backlog = 0 if self.journal is None else self.journal.backlog()
+            if count + backlog == 0:
                 if self._retiring:
                     return
                 due, wake_at = None, 1
             elif not settled:
                 wake_at = NEVER  # the last pass gave up: not again before the interval
-            elif self._retiring or count >= self._flush_at:
+            elif self._retiring or backlog or count >= self._flush_at:
                 return
             else:
                 wake_at = self._flush_at
-            if count and due is None:
+            if count + backlog and due is None:
                 due = time.monotonic() + self._interval
             until = due
-            if self.journal is not None and settled:
+            if self.journal is not None:
                 until = min(due or self.journal.adopt_at, self.journal.adopt_at)
             left = -1.0 if until is None else max(0.0, until - time.monotonic())
             if left == 0:
