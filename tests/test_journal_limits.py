@@ -414,7 +414,7 @@ def test_a_long_outage_takes_no_descriptors(tmp_path: Path) -> None:
         made = [name for _, _, names in os.walk("journal") for name in names]
         with open("/proc/self/maps") as maps:
             mapped = maps.read().count(".seg")
-        print(len(made), descriptors() - before, mapped)
+        print(len(made), descriptors() - before, mapped, flush=True)
         os._exit(0)
         """
     said = run_program(source, tmp_path).stdout.split()
