@@ -115,7 +115,8 @@ class Chain:
             self._mapped = can_map(os.stat(self.folder).st_dev)
         sequence = next(self._sequences)
         header = Header(where, self.prefix, sequence, time.time_ns(), environment)
-        return Segment.create(self._path(sequence), header, size, self._mapped)
+        path = segment_path(self.folder, self.name, sequence)
+        return Segment.create(path, header, size, self._mapped)
 
     def segments(self) -> list[str]:
         """The paths of its files, in order; a new one will follow them."""
@@ -123,13 +124,13 @@ class Chain:
             number for name, number in files(self.folder) if name == self.name and number
         )
         self._sequences = count((found or [0])[-1] + 1)
-        return [self._path(sequence) for sequence in found]
+        return [segment_path(self.folder, self.name, sequence) for sequence in found]
 
     def release(self, remove: bool) -> None:
         """Give the lock back. ``remove``: nothing of the chain is left."""
         if remove and self._fds:
             with contextlib.suppress(OSError):
-                os.unlink(self._lock_path())
+                os.unlink(lock_path(self.folder, self.name))
         self.disown()
         _held.pop(self._key, None)
 
@@ -140,22 +141,17 @@ class Chain:
             if self._file is not None and os.path.samestat(os.fstat(fd), self._file):
                 os.close(fd)
 
-    def _path(self, sequence: int) -> str:
-        return os.path.join(self.folder, f"{self.name}-{sequence:08x}.seg")
-
-    def _lock_path(self) -> str:
-        return os.path.join(self.folder, self.name + ".lock")
-
     def _lock(self, flags: int) -> bool:
         """Take the lock. False: another has it, or unlinked the file meanwhile."""
-        fd = os.open(self._lock_path(), _LOCK_FLAGS | flags, 0o600)
+        path = lock_path(self.folder, self.name)
+        fd = os.open(path, _LOCK_FLAGS | flags, 0o600)
         self._fds.append(fd)
         self._file = os.fstat(fd)
         if stat.S_IMODE(self._file.st_mode) & 0o600 != 0o600:  # the umask would stop an adopter
             os.fchmod(fd, 0o600)
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return os.path.samestat(self._file, os.stat(self._lock_path()))
+            return os.path.samestat(self._file, os.stat(path))
         except (BlockingIOError, PermissionError, FileNotFoundError):
             return False
 
@@ -180,18 +176,26 @@ def _take(folder: str, name: str, flags: int) -> Chain | None:
         raise
 
 
+def segment_path(folder: str, chain: str, sequence: int) -> str:
+    return os.path.join(folder, f"{chain}-{sequence:08x}.seg")
+
+
+def lock_path(folder: str, chain: str) -> str:
+    return os.path.join(folder, chain + ".lock")
+
+
 def is_destination(name: str) -> bool:
     """Whether a folder of that name may be one of ours."""
     return _DESTINATION.fullmatch(name) is not None
 
 
-def owner(lock_path: str) -> int | None:
-    """The pid of the process that holds a lock, 0 if it has none here; None: nobody holds it.
+def owner(folder: str, chain: str) -> int | None:
+    """The pid of the process that holds a chain, 0 if it has none here; None: nobody holds it.
 
     Asks, and takes nothing. Not for a process that may hold the lock itself.
     """
     try:
-        fd = os.open(lock_path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        fd = os.open(lock_path(folder, chain), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     except FileNotFoundError:
         return None
     try:

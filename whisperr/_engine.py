@@ -57,9 +57,8 @@ class Engine:
         self._buffer = Buffer(
             encoder, settings.max_queue_size, settings.max_queue_bytes, self._spill
         )
-        self._is_durable = settings.journal_dir is not None
         # The journal's own method, once there is one: this is in every track().
-        self._keep = self._keep_first if self._is_durable else None
+        self._keep = None if settings.journal_dir is None else self._keep_first
         self._reporter = Reporter(settings.on_error, self.here)
         self._parts: dict[str, Worker] = {}  # the worker, once there is one
         self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
@@ -188,7 +187,7 @@ class Engine:
 
     def flush(self, deadline: float) -> bool:
         """See Whisperr.flush; ``deadline`` in monotonic seconds."""
-        nothing_yet = not (self._parts or self._handover or self._is_durable)
+        nothing_yet = not (self._parts or self._handover or self._keep)
         if nothing_yet and self._buffer.pending() == 0:
             return True
         worker = self._worker()
@@ -251,7 +250,7 @@ class Engine:
 
     def _journal(self) -> Journal | None:
         """None: memory only, by the options or because this process can't send."""
-        if not self._is_durable:
+        if self._keep is None:
             return None
         worker = self._parts.get("worker") or self._worker()
         return None if worker is None else worker.journal

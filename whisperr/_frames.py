@@ -186,6 +186,22 @@ def scan(data: bytes, at: int) -> Iterator[Frame | Damage]:
         at = behind
 
 
+class Contents:
+    """What stands behind the header of a segment."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.records: list[Frame] = []
+        self.settled: list[range] = []  # numbers, in this segment and in those before it
+        self.damaged = 0  # bytes
+        for item in scan(data, at):
+            if isinstance(item, Damage):
+                self.damaged += item.size
+            elif item.kind == SETTLED:
+                self.settled += decode_settled(item)
+            else:
+                self.records.append(item)
+
+
 def decode_record(frame: Frame, segment: int, dead: Dead | None) -> Record | None:
     """The record in an intact frame, or None if it holds none that this version knows."""
     if frame.kind == IDENTITY:

@@ -215,11 +215,9 @@ class Journal:
             self._is_off = False
             logger.info("the journal works again")
         self._log.let_go()
-        for log in list(self._adopted):
-            if log.retire_if_done():
-                self._adopted.remove(log)
-            else:  # or what is delivered from now on could not be noted
-                log.reopen()
+        self._retire_adopted()
+        for log in self._adopted:  # or what is delivered from now on could not be noted
+            log.reopen()
         if time.monotonic() >= self.adopt_at:
             self.adopt_at = time.monotonic() + ADOPT_INTERVAL
             self._adopt()
@@ -236,6 +234,9 @@ class Journal:
             log, segment = self._find(handle)
             if segment is not None:
                 log.settle(segment, settled)
+        self._retire_adopted()
+
+    def _retire_adopted(self) -> None:
         for log in [log for log in self._adopted if log.retire_if_done()]:
             self._adopted.remove(log)
 

@@ -32,7 +32,7 @@ from itertools import count
 from typing import Any, Callable, Protocol, Sequence
 
 from whisperr import _frames
-from whisperr._frames import Damage, Dead, Frame, Header
+from whisperr._frames import Contents, Dead, Frame, Header
 from whisperr._totals import Total
 from whisperr._wire import Record
 
@@ -311,7 +311,7 @@ class Segment:
             self._store.close()
         if self.is_dropped or not self.path:
             return True
-        return self._set_aside() if self.is_damaged else self._unlink()
+        return self._unlink()
 
     def let_go(self) -> None:
         """Keep nothing open of one that is full: an outage may leave a thousand."""
@@ -330,22 +330,16 @@ class Segment:
             if error.errno in PASSING:
                 raise
             return {}
-        start = _frames.decode_header(data)[2]
-        found = (item for item in _frames.scan(data, start) if isinstance(item, Frame))
-        return {frame.number: frame for frame in found if frame.kind != _frames.SETTLED}
+        contents = Contents(data, _frames.decode_header(data)[2])
+        return {frame.number: frame for frame in contents.records}
 
     def _unlink(self) -> bool:
+        """Or set it aside when it is damaged. False: it can't be done now."""
         try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            pass
-        except OSError:
-            return False
-        return True
-
-    def _set_aside(self) -> bool:
-        try:
-            os.replace(self.path, self.path + ".damaged")
+            if self.is_damaged and not self.is_dropped:
+                os.replace(self.path, self.path + ".damaged")
+            else:
+                os.unlink(self.path)
         except FileNotFoundError:
             pass
         except OSError:
@@ -365,12 +359,14 @@ class Found:
             header, self.fault = None, _frames.FOREIGN
         self.segment = Segment(path, Dead(prefix, header.environment if header else environment))
         self.numbers: list[int] = []  # of its records
-        self.settled: list[range] = []  # numbers, in this segment and in those before it
+        self.settled: list[range] = []
         self.damaged = 0  # bytes
         if self.fault == _frames.FOREIGN:
             self.damaged = len(data)
         elif self.fault not in (_frames.NEWER, _frames.EMPTY):
-            self._look_through(data, start)
+            contents = Contents(data, start)
+            self.numbers = [frame.number for frame in contents.records]
+            self.settled, self.damaged = contents.settled, contents.damaged
         whole = self.is_file and self.fault != _frames.DAMAGED
         self.segment.is_damaged = self.damaged > 0 or not whole
 
@@ -380,15 +376,6 @@ class Found:
         self.segment._end = len(unsettled)
         self.segment._spilled.extend(unsettled)
         return len(unsettled)
-
-    def _look_through(self, data: bytes, start: int) -> None:
-        for item in _frames.scan(data, start):
-            if isinstance(item, Damage):
-                self.damaged += item.size
-            elif item.kind == _frames.SETTLED:
-                self.settled += _frames.decode_settled(item)
-            else:
-                self.numbers.append(item.number)
 
 
 def read_file(path: str) -> bytes:

@@ -6,7 +6,7 @@ import os
 from typing import Callable, Iterator, NamedTuple
 
 from whisperr import _chains, _frames, _segments
-from whisperr._frames import Damage, Frame
+from whisperr._frames import Contents, Frame
 from whisperr._journal import SettledNumbers
 
 
@@ -45,9 +45,9 @@ def holdings(journal_dir: str) -> Iterator[Holding]:
         for name, sequence in sorted(_chains.files(entry.path)):
             paths = names.setdefault(name, [])
             if sequence:
-                paths.append(os.path.join(entry.path, f"{name}-{sequence:08x}.seg"))
+                paths.append(_chains.segment_path(entry.path, name, sequence))
         for name, paths in names.items():
-            owner = _chains.owner(os.path.join(entry.path, name + ".lock"))
+            owner = _chains.owner(entry.path, name)
             parts = [part for part in map(_part, paths) if part is not None]
             yield Holding(entry.path, name, owner, parts)
 
@@ -60,21 +60,14 @@ def _part(path: str) -> Part | None:
     except OSError as error:
         return Part(path, 0.0, [], [], 0, 0, b"", f"unreadable: {error.strerror}")
     header, fault, start = _frames.decode_header(data)
-    items = list(_frames.scan(data, start)) if fault in ("", _frames.DAMAGED) else []
-    frames = [item for item in items if isinstance(item, Frame)]
-    damaged = sum(item.size for item in items if isinstance(item, Damage))
-    settled = [
-        numbers
-        for frame in frames
-        if frame.kind == _frames.SETTLED
-        for numbers in _frames.decode_settled(frame)
-    ]
+    readable = fault in ("", _frames.DAMAGED)
+    contents = Contents(data, start) if readable else Contents(b"", 0)
     return Part(
         path,
         header.created / 1e9 if header else 0.0,
-        [frame for frame in frames if frame.kind != _frames.SETTLED],
-        settled,
-        damaged,
+        contents.records,
+        contents.settled,
+        contents.damaged,
         len(data),
         header.environment if header else b"",
         fault,
