@@ -27,9 +27,9 @@ from typing import Callable, NamedTuple, Sequence
 
 from whisperr import _chains, _frames
 from whisperr._chains import Chain
-from whisperr._frames import encode_event
 from whisperr._ledger import Ledger, Reason
 from whisperr._log import SMALLEST, Log
+from whisperr._process import here
 from whisperr._report import logger
 from whisperr._segments import PASSING, Found, Segment
 from whisperr._settings import Settings
@@ -62,7 +62,7 @@ class Journal:
     ) -> None:
         assert settings.journal_dir is not None
         self.adopt_at = 0.0  # monotonic; at once
-        self._pid = os.getpid()
+        self._here = here()
         self._folder = settings.journal_dir
         self._where = _chains.destination(settings.base_url, settings.key.reveal())
         self._environment = environment
@@ -96,17 +96,11 @@ class Journal:
 
     def keep_event(self, event: Event) -> Event:
         """The same record, on disk if that is possible."""
-        log = self._log
-        segment = log.current
+        if self._log.current is None:
+            return event
+        segment = self._log.append(_frames.encode_event(event))
         if segment is None:
             return event
-        frame = encode_event(event)
-        try:
-            segment.write(frame)
-        except (ValueError, OSError):
-            segment = log.append(frame)
-            if segment is None:
-                return event
         number, when, call, extra, _ = event
         return (number, when, call, extra, segment.handle)
 
@@ -349,7 +343,7 @@ class Journal:
 
     def _is_inherited(self) -> bool:
         """A signal handler forked inside a pass, and in the child the pass goes on, to here."""
-        return os.getpid() != self._pid
+        return not self._here[0]
 
     def disown(self) -> None:
         """Close what the parent goes on with."""

@@ -12,18 +12,18 @@ Guarded by nothing:
     ``next``, which is published by one dict.setdefault; the loser deletes its candidate.
     _oldest moves in the sender's pass alone. drop_oldest() may come from any thread: a
     segment that is dropped stays in the list until the pass removes it.
-Fork: the child disowns what it inherits and never appends: _rotate asks for the pid, and the
-    maps are closed.
+Fork: the child disowns what it inherits and never appends: _rotate asks which process it is,
+    and the maps are closed.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from typing import Callable, Iterator, Sequence
 
 from whisperr._chains import Chain
 from whisperr._frames import encode_settled
+from whisperr._process import here
 from whisperr._segments import Segment
 from whisperr._wire import Record
 
@@ -62,7 +62,7 @@ class Log:
         self._on_failure = on_failure
         self._on_rotation = on_rotation
         self._unsaid: list[int] = []  # numbers that are done, and whose frame found no room
-        self._pid = os.getpid()
+        self._here = here()
 
     def inherit(self, chain: Chain, segments: Sequence[Segment]) -> None:
         """Begin with the segments of a dead process, in order."""
@@ -115,7 +115,7 @@ class Log:
 
     def _rotate(self, full: Segment, room: int) -> Segment | None:
         """The segment behind a full one; a new one, unless another thread has made it."""
-        if os.getpid() != self._pid:  # a signal handler forked inside a call of the parent
+        if not self._here[0]:  # a signal handler forked inside a call of the parent
             return None
         full.seal()
         following = full.next.get("next")
