@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from support.clients import Reports, flush_until_settled
 from support.disks import FILLING
 from support.journals import (
     DYING,
+    NOWHERE,
     accounts,
     assert_ledger,
     deliver,
@@ -31,6 +33,8 @@ from support.journals import (
 )
 from support.rows import named
 from whisperr import Whisperr
+from whisperr._log import SMALLEST
+from whisperr._segments import Segment
 from whisperr.sandbox import Sandbox
 
 MIB = 1024 * 1024
@@ -385,6 +389,34 @@ def test_a_flush_waits_for_an_adoption_under_way(server: Sandbox, key: str, tmp_
     assert client.flush()
     assert client.stats()["delivered"] == count
     assert client.shutdown()
+
+
+# --- the size of a segment
+
+
+def test_threads_that_rotate_at_once_agree_on_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many begin the journal together, the first segment is a small one."""
+    threads = 4
+    together = threading.Barrier(threads, timeout=20)
+    create = Segment.create
+
+    def create_together(*arguments: Any) -> Segment:
+        together.wait()
+        return create(*arguments)
+
+    monkeypatch.setattr(Segment, "create", staticmethod(create_together))
+    journal = tmp_path / "journal"
+    client = heir(NOWHERE, "wrk_k", journal, shutdown_timeout=0)
+    calling = [threading.Thread(target=track, args=(client, range(1))) for _ in range(threads)]
+    for thread in calling:
+        thread.start()
+    for thread in calling:
+        thread.join()
+    (segment,) = files(journal)
+    assert SMALLEST < segment.stat().st_size < SMALLEST + HEADER
+    client.shutdown()
 
 
 # --- long outages

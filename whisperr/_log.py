@@ -57,8 +57,6 @@ class Log:
         self._environment = environment
         self._smallest = smallest_bytes
         self._largest = max(smallest_bytes, min(_LARGEST, largest_bytes))
-        self._size = smallest_bytes
-        self._made_at = 0.0  # monotonic seconds; 0: none yet
         self._on_failure = on_failure
         self._on_rotation = on_rotation
         self._unsaid: list[int] = []  # numbers that are done, and whose frame found no room
@@ -133,7 +131,7 @@ class Log:
         first = chain is None
         chain = chain or self._new_chain()
         try:
-            made, size = self._make(chain, room)
+            made = self._make(chain, self._size_after(full), room)
         except BaseException:
             if first:
                 chain.release(remove=True)
@@ -141,7 +139,7 @@ class Log:
         self._files[made.handle] = (made, chain)  # before anybody can find it
         following = full.next.setdefault("next", made)
         if following is made:
-            self._on_rotation(size)
+            self._on_rotation(made.size)
         else:
             del self._files[made.handle]
             made.remove()
@@ -149,27 +147,24 @@ class Log:
                 chain.release(remove=True)
         return following
 
-    def _make(self, chain: Chain, room: int) -> tuple[Segment, int]:
-        size = max(self._next_size(), room)
+    def _make(self, chain: Chain, size: int, room: int) -> Segment:
+        size, smallest = max(size, room), max(self._smallest, room)
         try:
-            return chain.new_segment(self._where, self._environment, size), size
+            return chain.new_segment(self._where, self._environment, size)
         except OSError:
-            if size == max(self._smallest, room):
+            if size == smallest:
                 raise
-        self._size = self._smallest  # perhaps there is room for a small one
-        size = max(self._smallest, room)
-        return chain.new_segment(self._where, self._environment, size), size
+        return chain.new_segment(self._where, self._environment, smallest)  # perhaps there is room
 
-    def _next_size(self) -> int:
-        now = time.monotonic()
-        lasted, self._made_at = now - self._made_at, now
-        if lasted == now:
-            return self._size
+    def _size_after(self, full: Segment) -> int:
+        """By how long that one lasted: threads that rotate at once all come to the same."""
+        lasted = time.monotonic() - full.made_at
+        size = full.size
         if lasted < _FAST:
-            self._size = min(self._largest, self._size * _GROWTH)
+            size *= _GROWTH
         elif lasted > _SLOW:
-            self._size = max(self._smallest, self._size // _GROWTH)
-        return self._size
+            size //= _GROWTH
+        return max(self._smallest, min(self._largest, size))
 
     def _fail(self, error: OSError) -> None:
         self.current = None

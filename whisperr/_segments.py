@@ -27,6 +27,7 @@ import mmap
 import os
 import stat
 import sys
+import time
 from collections import deque
 from itertools import count
 from typing import Any, Callable, Protocol, Sequence
@@ -182,6 +183,8 @@ class Segment:
         self.path = path
         self.handle = next(_handles)
         self.next: dict[str, Segment] = {}
+        self.size = 0  # bytes beside the header, when this process made it
+        self.made_at = 0.0  # monotonic seconds, likewise
         self.is_damaged = False
         self._dead = dead
         self._store: Store | None = None
@@ -201,6 +204,7 @@ class Segment:
         """A new file of at least ``size`` bytes beside its header. OSError: no room, no right."""
         encoded = _frames.encode_header(header)
         segment = Segment(path)
+        segment.size, segment.made_at = size, time.monotonic()
         segment._settled = len(encoded)
         fd = os.open(path, _CREATE, _MODE)
         try:
