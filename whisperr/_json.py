@@ -67,25 +67,39 @@ def encode(value: Any, depth: int = MAX_DEPTH) -> bytes:
     Raises Unencodable for a type without a rule, an unusable key, nesting over ``depth``
     levels, or an integer of more digits than the interpreter converts.
     """
-    if orjson is not None:
-        try:
-            out = orjson.dumps(value, _convert, _ORJSON_OPTIONS)
-        except TypeError:  # JSONEncodeError: something only the rules can say
-            out = orjson.dumps(_normalise(value, depth))
-        else:
-            # Nesting costs a bracket a level at each end: short or flat texts need no look.
-            if len(out) > 2 * depth and out.count(b"[") + out.count(b"{") > depth:
-                _check_depth(out, depth)
-        return out
+    try:
+        out = dumps(value, convert, OPTIONS)
+    except TypeError:
+        return encode_by_rules(value, depth)
+    check_depth(out, depth)
+    return out
+
+
+def encode_by_rules(value: Any, depth: int) -> bytes:
+    """encode(), for what ``dumps`` refused."""
     plain = _normalise(value, depth)
+    if orjson is not None:
+        return orjson.dumps(plain)
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+def _refuse(value: Any, default: Any, option: int) -> bytes:
+    raise TypeError
+
+
+# The common case, for who can't afford a call of encode(): ``dumps(value, convert, OPTIONS)``, then
+# check_depth(). A TypeError is for encode_by_rules(), and so is everything without orjson.
+dumps: Callable[[Any, Any, int], bytes] = _refuse if orjson is None else orjson.dumps
+OPTIONS = 0
 if orjson is not None:
-    _ORJSON_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+    OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
-def _check_depth(text: bytes, depth: int) -> None:
+def check_depth(text: bytes, depth: int) -> None:
+    """Raises Unencodable for a JSON text that is nested over ``depth`` levels."""
+    # Nesting costs a bracket a level at each end: short or flat texts need no look.
+    if len(text) <= 2 * depth or text.count(b"[") + text.count(b"{") <= depth:
+        return
     unescaped = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     braces = _NOT_BRACKETS.sub(b"", unescaped).translate(_TO_BRACES)
     for _ in range(depth):  # each round takes away the innermost level of every branch
@@ -119,7 +133,7 @@ def _normalise(value: Any, depth: int) -> Any:
         # What it holds, not what an ``__iter__`` of its own says: orjson does the same.
         parts = list.copy(value) if isinstance(value, list) else list(tuple.__iter__(value))
         return [_normalise(part, depth - 1) for part in parts]
-    return _normalise(_convert(value), depth)
+    return _normalise(convert(value), depth)
 
 
 def _text(value: str) -> str:
@@ -155,7 +169,7 @@ def key_text(key: Any) -> str:
     raise Unencodable(f"a key of type {type(key).__name__}")
 
 
-def _convert(value: Any) -> Any:
+def convert(value: Any) -> Any:
     """One step towards JSON for a value that is not JSON already; its parts may need more."""
     for kind, rule in _RULES.items():
         if isinstance(value, kind):
