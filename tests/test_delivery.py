@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import threading
 from pathlib import Path
 
 import pytest
@@ -370,6 +371,22 @@ def test_one_connection_serves_all(server: Sandbox, key: str) -> None:
     ledger = assert_arrived(server, key, 5000)
     assert (ledger["requests"], ledger["connections"]) == (10, 1)
     assert numbers_at(server, key) == list(range(5000))
+
+
+def test_the_last_request_of_a_pass_is_filled_up(server: Sandbox, key: str) -> None:
+    """By what came meanwhile: 600 events, and 400 more while the first 500 wait for their answer,
+    are two requests."""
+    server.inject(key, {"do": "delay", "seconds": 2, "times": 1})
+    with open_client(server.url, key) as client:
+        track(client, range(600))
+        flushing = threading.Thread(target=client.flush)
+        flushing.start()
+        server.wait_for(key, 500)
+        track(client, range(600, 1000))
+        flushing.join()
+        assert client.stats()["delivered"] == 1000
+    assert assert_arrived(server, key, 1000)["requests"] == 2
+    assert numbers_at(server, key) == list(range(1000))
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 302])

@@ -115,7 +115,8 @@ class Sender:
     def _send_events(self) -> bool:
         left = len(self._buffer.events)
         while left > 0:
-            events = self._buffer.lease_events(min(left, self._max_count), self._max_bytes)
+            # A full batch, of what came meanwhile too: the last request of a pass need not be small.
+            events = self._buffer.lease_events(self._max_count, self._max_bytes)
             if not events:  # the queue overflowed meanwhile, or was abandoned
                 break
             left -= len(events)

@@ -160,7 +160,21 @@ class _LockFreeLifo:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """requests' adapter, whose pools (also those of a proxy) have lock-free queues."""
+    """requests' adapter for one destination; its pool (also a proxy's) has a lock-free queue.
+
+    Gain: to look the pool up for each request is 15 % of its CPU (benchmarks: delivery).
+    """
+
+    _pool: Any = None
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def close(self) -> None:
+        self._pool = None
+        super().close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
