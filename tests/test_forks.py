@@ -681,3 +681,90 @@ reap([children.get(timeout=20)])
     )
     run_app(server, key, tmp_path, source)
     assert_arrived(server, key, [*range(20), *range(100, 110)])
+
+
+# --- which process is this?
+
+# As on systems without a page that the kernel wipes at a fork.
+WITHOUT_A_PAGE = """
+from whisperr import _process
+
+_process._new = _process._ByPid
+"""
+
+
+def test_generations_where_no_page_can_be_wiped(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """Parent, child and grandchild each deliver their own where only the process id tells them
+    apart."""
+    source = (
+        WITHOUT_A_PAGE
+        + """
+client = new_client(flush_at=1_000, flush_interval=600)
+
+def grandchild():
+    assert client.stats()["accepted"] == 0, client.stats()
+    track(client, range(20, 30))
+
+def child():
+    assert client.stats()["accepted"] == 0, client.stats()
+    track(client, range(10, 20))
+    reap([fork(grandchild)])
+
+track(client, range(10))
+reap([fork(child)])
+"""
+    )
+    run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, range(30))
+
+
+def test_a_grandchild_with_the_id_of_a_dead_ancestor(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """Ids recycle: the hook has made the ancestor's engine stale, whatever the id says now. The
+    child between the two calls nothing, so that the grandchild finds that engine."""
+    source = (
+        WITHOUT_A_PAGE
+        + """
+client = new_client(flush_at=1_000, flush_interval=600)
+ancestor = os.getpid()
+
+def grandchild():
+    os.getpid = lambda: ancestor
+    assert client.stats()["accepted"] == 0, client.stats()
+    track(client, range(10, 20))
+
+track(client, range(10))
+reap([fork(lambda: reap([fork(grandchild)]))])
+"""
+    )
+    run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, range(20))
+
+
+def test_a_child_makes_nothing_for_clients_that_it_does_not_call(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """Neither for those that its parent used: a fork costs no more with a hundred clients."""
+    source = """
+import gc
+from whisperr._engine import Engine
+
+def engines():
+    return sum(type(found) is Engine for found in gc.get_objects())
+
+clients = [new_client(flush_at=1_000, flush_interval=600) for _ in range(100)]
+assert engines() == 0
+track(clients[0], range(10))
+assert engines() == 1
+
+def child():
+    assert engines() == 1  # the parent's
+    track(clients[0], range(10, 20))
+    track(clients[1], range(20, 30))
+    assert engines() == 3
+
+reap([fork(child)])
+"""
+    run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, range(30))

@@ -601,8 +601,9 @@ def server_of(dead: Dead) -> Sandbox:
 
 def journal_of(client: Whisperr) -> Any:
     """What it has on disk, made at its first use."""
-    assert client._engine is not None
-    return client._engine._journal()
+    engine = client._own_engine()
+    assert engine is not None
+    return engine._journal()
 
 
 def test_a_segment_of_another_destination_is_not_sent(dead: Dead, tmp_path: Path) -> None:

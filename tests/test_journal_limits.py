@@ -366,8 +366,9 @@ def test_what_the_dead_left_is_on_its_way_at_once(
     if own:
         client.track("u", "order_paid", {"n": count})
     else:
-        assert client._engine is not None
-        client._engine.start()  # as lifecycle.start_all() does
+        engine = client._own_engine()
+        assert engine is not None
+        engine.start()  # as lifecycle.start_all() does
     server.wait_for(key, count + own)
     assert client.shutdown()
     assert client.stats()["adopted"] == count
@@ -381,7 +382,7 @@ def test_a_flush_waits_for_an_adoption_under_way(server: Sandbox, key: str, tmp_
         server, key, tmp_path, FILLING + f"payload(new_journal(), range({count}))\ndie()\n"
     )
     client = heir(server.url, key, journal)
-    engine = client._engine
+    engine = client._own_engine()
     assert engine is not None
     engine.start()
     while engine._parts["worker"]._passing_in is None and not client.stats()["adopted"]:

@@ -345,7 +345,7 @@ def test_a_late_answer_is_not_counted_twice(server: Sandbox, key: str) -> None:
 
 
 def _belongs(thread: threading.Thread, client: Whisperr) -> bool:
-    engine = client._engine
+    engine = client._own_engine()
     assert engine is not None
     worker = engine._parts["worker"]
     return worker._thread is thread

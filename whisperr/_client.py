@@ -1,7 +1,7 @@
 """The face: ``Whisperr``. Settings, and a pointer to this process's engine.
 
-Nothing here waits on a lock. The pointer is replaced in a child, by the at-fork hook or,
-where a fork runs none (uWSGI), by the check that every public method begins with.
+Nothing here waits on a lock. The pointer is set at the first call in each process, by the check
+that every public method begins with: whatever forked, with hooks or without (uWSGI).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import time
 from datetime import datetime
 from typing import Any, Callable, Mapping, Sequence
 
-from whisperr import _atfork
-from whisperr._engine import Engine
+from whisperr._engine import Engine, Unmade
+from whisperr._registry import Registry
 from whisperr._report import Superseded, log_to_stderr
 from whisperr._settings import (
     FLUSH_TIMEOUT,
@@ -93,7 +93,7 @@ class Whisperr:
     def _adopt(self, settings: Settings) -> None:
         self._settings = settings
         self._encoder = Encoder(settings.app_version, settings.max_event_bytes)
-        self._engine: Engine | None = None
+        self._engine: Engine | Unmade | None = None
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
@@ -101,10 +101,10 @@ class Whisperr:
 
             if settings.journal_dir is not None:
                 import whisperr._journal  # noqa: F401
-        kind = double or (None if settings.disabled else Engine)
+        kind = double or (None if settings.disabled else Unmade)
         if kind is not None:
             self._engine = kind(settings, self._encoder)
-        _atfork.join(self)
+        _clients.add(self)
 
     # --- the published interface
 
@@ -139,7 +139,7 @@ class Whisperr:
                 30 days back and 5 minutes ahead.
             message_id: Your own idempotency key, unique per event, for back-fills and webhooks.
         """
-        engine = self._engine
+        engine: Any = self._engine  # an Unmade too, up to the next check
         if engine is None:
             return
         try:
@@ -172,7 +172,7 @@ class Whisperr:
             channels: Replaces the three short forms. Each item has ``type`` (or ``channel``)
                 and ``address``, and may have ``opted_in`` (True) and ``verified``.
         """
-        engine = self._engine
+        engine: Any = self._engine  # an Unmade too, up to the next check
         if engine is None:
             return
         try:
@@ -279,22 +279,16 @@ class Whisperr:
         if engine is not None:
             engine.retire()
 
-    # --- forks
+    # --- the first call in a process
 
-    def _after_fork_in_child(self) -> None:
-        if self._engine is not None:
-            self._engine = self._engine.heir()
-
-    def _engine_of_this_process(self, inherited: Engine) -> Engine:
-        """For a fork that ran no hook. Two threads may find it out at once: one heir is made."""
-        self._engine = engine = inherited.heir()
+    def _engine_of_this_process(self, before: Engine | Unmade) -> Engine:
+        """Two threads may be here at once: one heir is made."""
+        self._engine = engine = before.heir()
         return engine
 
     def _own_engine(self) -> Engine | None:
         engine = self._engine
-        if engine is not None and not engine.here[0]:
-            return self._engine_of_this_process(engine)
-        return engine
+        return None if engine is None else self._engine_of_this_process(engine)
 
 
 Whisperr.__module__ = "whisperr"
@@ -321,9 +315,15 @@ async def _in_thread(wait: Callable[[], bool]) -> bool:
 
 # --- all clients at once, for whisperr.lifecycle
 
+_clients: Registry[Whisperr] = Registry()
+
+
+def live_clients() -> list[Whisperr]:
+    """All living clients, the disabled ones too."""
+    return _clients.living()
+
 
 def live_engines() -> list[Engine]:
     """The engines of this process of all living, enabled clients."""
-    clients = [member for member in _atfork.members() if isinstance(member, Whisperr)]
-    engines = [client._own_engine() for client in clients]
+    engines = [client._own_engine() for client in live_clients()]
     return [engine for engine in engines if engine is not None]

@@ -1,17 +1,17 @@
 """This process's half of a client: everything that must not cross a fork.
 
-An engine is made as an empty shell, cheap enough for an at-fork hook: no thread, no
-socket, no lock that anyone waits on. What delivers (locks, session, thread) is a Worker,
-made at the first record in this process, so after gevent has patched.
+It is made at the first call in its process, out of an Unmade or of the engine of an ancestor,
+so that clients which nobody uses here cost neither memory nor a fork anything. What delivers
+(locks, session, thread) is a Worker, made at the first record, so after gevent has patched.
 
 Guarantees:
     track() and identify() never wait, from any thread, a signal handler or ``__del__``; once the
     exit of the process has begun, they deliver at once instead, since nobody will later.
-Published by one atomic step: ``_worker``, by ``dict.setdefault``, as two threads may make the
-    first record at once.
-Fork: never repaired. The client gets a new engine in the child; the old one stays in
-    _started, referenced for as long as the child lives, because dropping an inherited
-    session could hang.
+Published by one atomic step: an engine and its worker, each by ``dict.setdefault``, as two
+    threads may make the first call or the first record at once.
+Fork: never repaired. The child's first call finds that the engine is not of its process
+    (``here``) and gets a new one; the old one stays in _started, referenced for as long as the
+    child lives, because dropping an inherited session could hang.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Engine:
         self._heirs: dict[int, Engine] = {}  # by id of ``here``: who follows this one in a child
 
     def heir(self) -> Engine:
-        """The empty engine of the child that is asking. A closed one stays closed."""
+        """The empty engine of the process that is asking. That of a closed one is closed."""
         if self.here[0]:
             return self
         worker = self._parts.get("worker")
@@ -322,6 +322,32 @@ class Engine:
         if begun is not None:  # the first use is in an exit handler
             self.begin_exit(begun + self._settings.shutdown_timeout)
         return worker
+
+
+class Unmade:
+    """What a client has before its first call: what an engine is made of, and nothing more."""
+
+    here = b"\0"  # item 0: this is no process's engine
+    closed = False
+
+    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+        self._settings = settings
+        self._encoder = encoder
+        self._heirs: dict[int, Engine] = {}  # by id of ``here``
+
+    def heir(self) -> Engine:
+        """The engine of the process that is asking."""
+        heir = Engine(self._settings, self._encoder)
+        return self._heirs.setdefault(id(heir.here), heir)
+
+    def turn_away(self, error: Exception) -> None:
+        """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
+        with suppress(Superseded):
+            reporter = Reporter(self._settings.on_error, here())
+            reporter.lost(1, f"refused a call: {type(error).__name__}")
+
+    def retire(self) -> None:
+        """The client was garbage collected: there is nothing to end."""
 
 
 def forget(engine: Engine) -> None:

@@ -11,7 +11,7 @@ Guarantees:
 Guarded by nothing: keep_*() may come from any thread and any handler. All else belongs to the
     sender's pass, save for _trim(), whose lock is tried and never waited for: whoever holds
     it goes on until the limit holds.
-Fork: the child closes its copies (disown) and has a journal of its own.
+Fork: the child closes its copies (after_fork_in_child) and has a journal of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from collections import deque
 from itertools import groupby
 from typing import Callable, NamedTuple, Sequence
 
-from whisperr import _chains, _frames
+from whisperr import _atfork, _chains, _frames
 from whisperr._chains import Chain
 from whisperr._ledger import Ledger, Reason
 from whisperr._log import SMALLEST, Log
@@ -78,6 +78,7 @@ class Journal:
         self._room = 0  # bytes in the folder up to the limit, when it was last looked at
         self._made = 0  # bytes since then
         self._log = self._new_log(self._new_chain, SMALLEST, self._trim)
+        _atfork.join(self)
 
     def _new_log(
         self, new_chain: Callable[[], Chain], smallest: int, on_rotation: Callable[[int], None]
@@ -345,8 +346,8 @@ class Journal:
         """A signal handler forked inside a pass, and in the child the pass goes on, to here."""
         return not self._here[0]
 
-    def disown(self) -> None:
-        """Close what the parent goes on with."""
+    def after_fork_in_child(self) -> None:
+        """Close what the parent goes on with. Again, where a fork ran no hook: no harm."""
         for log in [self._log, *self._adopted]:
             log.disown()
 

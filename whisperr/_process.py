@@ -2,7 +2,8 @@
 
 ``here()`` is a token of this process: its item 0 is true in the process that made it, and
 false in every child. It is one byte of a page that the kernel wipes at a fork, whatever forks
-(C code, too). Where there is no such page, the token asks for the pid.
+(C code, too). Where there is no such page, the token asks for the pid, and a child's hook
+says that it is stale: pids recycle.
 
 Gain: an ``os.getpid()`` is a system call of 0.17 to 0.5 µs, the byte 0.04 (benchmarks: the burst
 of track()). And pids recycle; a page doesn't.
@@ -13,6 +14,8 @@ from __future__ import annotations
 import mmap
 import os
 from typing import Protocol
+
+from whisperr import _atfork
 
 _WIPE_ON_FORK = 18  # MADV_WIPEONFORK of Linux 4.14; Python has no name for it
 
@@ -26,6 +29,10 @@ class _ByPid:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        _atfork.join(self)
+
+    def after_fork_in_child(self) -> None:
+        self._pid = 0
 
     def __getitem__(self, at: int, /) -> int:
         return os.getpid() == self._pid

@@ -209,7 +209,7 @@ class Worker:
     def disown(self) -> None:
         """In a child: let go of the parent's journal."""
         if self.journal is not None:
-            self.journal.disown()
+            self.journal.after_fork_in_child()
 
     def _has_nothing(self) -> bool:
         """Nothing to deliver, and nothing to tidy up."""

@@ -103,9 +103,8 @@ def _os_threads() -> int | None:
 def _clients() -> list[dict[str, Any]]:
     if "whisperr" not in sys.modules:
         return []
-    from whisperr import Whisperr, _atfork
+    from whisperr._client import live_clients
 
-    clients = [member for member in _atfork.members() if isinstance(member, Whisperr)]
     return [
         {
             "ready": client.ready,
@@ -114,7 +113,7 @@ def _clients() -> list[dict[str, Any]]:
             "shutdown_timeout": client._settings.shutdown_timeout,
             "tracked": client.stats()["accepted"],
         }
-        for client in clients
+        for client in live_clients()
     ]
 
 

@@ -16,8 +16,9 @@ import sys
 from types import FrameType
 from typing import Any, Callable
 
-from whisperr import Whisperr, _atfork, _client
-from whisperr._engine import Engine
+from whisperr import Whisperr, _client
+from whisperr._client import live_clients
+from whisperr._engine import Engine, Unmade
 from whisperr._ledger import Reason
 from whisperr._settings import Settings
 from whisperr._wire import Encoder, Identity
@@ -27,7 +28,9 @@ from whisperr.testing._records import Record, Refused, identified, tracked
 Sink = Callable[[Record], None]
 
 _sinks: list[Sink] = []  # of the recordings under way; the innermost gets everything
-_replaced: list[tuple[Whisperr, Engine | None]] = []  # what clients had before the outermost
+_replaced: list[
+    tuple[Whisperr, Engine | Unmade | None]
+] = []  # what clients had before the outermost
 
 
 class RecordingEngine(Engine):
@@ -77,8 +80,8 @@ def begin(sink: Sink) -> None:
     if len(_sinks) > 1:
         return
     _client.double = RecordingEngine
-    for client in _clients():
-        before = client._own_engine()
+    for client in live_clients():
+        before = client._engine
         _replaced.append((client, before))
         client._engine = RecordingEngine(
             client._settings, client._encoder, before is not None and before.closed
@@ -92,7 +95,7 @@ def end(sink: Sink) -> None:
         return
     _client.double = None
     before = {id(client): engine for client, engine in _replaced}
-    for client in _clients():
+    for client in live_clients():
         double = client._engine
         if not isinstance(double, RecordingEngine):
             continue
@@ -103,10 +106,6 @@ def end(sink: Sink) -> None:
         else:  # made meanwhile
             client._engine = Engine(client._settings, client._encoder, double.closed)
     _replaced.clear()
-
-
-def _clients() -> list[Whisperr]:
-    return [member for member in _atfork.members() if isinstance(member, Whisperr)]
 
 
 def _tell(record: Record) -> None:
