@@ -104,4 +104,12 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel("os.fork(), until the child runs", "µs", _forked("child"), "ladder"),
     ),
     "exit": (Panel("end of a program with 100 queued events", "ms", (("exit_ms", "exit"),)),),
+    "journal": (
+        Panel("bytes on disk for each byte sent", "bytes", (("disk_ratio", "bytes"),)),
+        Panel(
+            "with 10,000 records of a dead process, until the first request is under way",
+            "ms",
+            (("dead_ms", "start"),),
+        ),
+    ),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Mapping
 
-from environments import EMPTY, JOURNAL, OURS, PUBLISHED
+from environments import EMPTY, JOURNAL, OURS, PEERS, PUBLISHED
 
 Sizes = Mapping[str, Any]
 
@@ -52,6 +52,7 @@ NO_IDENTIFY = frozenset({"opentelemetry", "sentry"})
 NOTHING = frozenset({EMPTY})
 SLOW_CHILDREN = ("opentelemetry", "segment", "posthog", "sentry")  # up to 50 ms each
 SAME_AS_OURS = frozenset({JOURNAL})  # the journal changes nothing there
+NO_JOURNAL = frozenset({EMPTY, OURS, *PEERS})
 
 PARTS = (
     Part(
@@ -181,6 +182,15 @@ PARTS = (
         without=NOTHING | SAME_AS_OURS,
     ),
     Part("exit", "the end of a program with 100 queued events", "exits", {}, {}),
+    Part(
+        "journal",
+        "the journal on disk",
+        "journal",
+        {"events": 10_000},
+        {"events": 10_000},
+        quick_repeats=3,
+        without=NO_JOURNAL,
+    ),
 )
 
 

@@ -46,13 +46,16 @@ def _ratio(
     limit: float,
     column: str = OURS,
     at_least: bool = False,
+    other_column: str = PUBLISHED,
+    whose: str = "0.2.1's",
 ) -> Callable[[Found], Verdict]:
-    """So many times the figure of 0.2.1."""
+    """So many times the figure of 0.2.1, or of another column."""
     sign = "≥" if at_least else "≤"
 
     def target(found: Found) -> Verdict:
-        mine, other = _values(found, part, figure, column), _values(found, part, figure, PUBLISHED)
-        text = f"{sign} {limit:g} times 0.2.1's"
+        mine = _values(found, part, figure, column)
+        other = _values(found, part, figure, other_column)
+        text = f"{sign} {limit:g} times {whose}"
         if not mine or not other:
             return Verdict(what, text, "", NOT_MEASURED)
         ratio = _median_ratio(mine, other)
@@ -82,18 +85,39 @@ def _best_peer(
     return target
 
 
-def _above_empty(
-    what: str, part: str, figure: str, limit: float, text: str
+def _above(
+    what: str,
+    part: str,
+    figure: str,
+    limit: float,
+    text: str,
+    column: str = OURS,
+    other_column: str = EMPTY,
 ) -> Callable[[Found], Verdict]:
-    """So much more than with the empty function, in the unit of the figure."""
+    """So much more than with the empty function, or another column, in the unit of the figure."""
 
     def target(found: Found) -> Verdict:
-        mine, empty = _values(found, part, figure, OURS), _values(found, part, figure, EMPTY)
-        if not mine or not empty:
+        mine = _values(found, part, figure, column)
+        other = _values(found, part, figure, other_column)
+        if not mine or not other:
             return Verdict(what, text, "", NOT_MEASURED)
-        more = statistics.median(a - b for a, b in zip(mine, empty))
-        reached = f"{more:+.3g} ({_short(mine)} : {_short(empty)})"
+        more = statistics.median(a - b for a, b in zip(mine, other))
+        reached = f"{more:+.3g} ({_short(mine)} : {_short(other)})"
         return Verdict(what, text, reached, MET if more <= limit else MISSED)
+
+    return target
+
+
+def _at_most(what: str, part: str, figure: str, limit: float) -> Callable[[Found], Verdict]:
+    """A figure of the journal, by itself."""
+
+    def target(found: Found) -> Verdict:
+        values = _values(found, part, figure, JOURNAL)
+        if not values:
+            return Verdict(what, f"≤ {limit:g}", "", NOT_MEASURED)
+        reached = statistics.median(values)
+        verdict = MET if reached <= limit else MISSED
+        return Verdict(what, f"≤ {limit:g}", _short(values), verdict)
 
     return target
 
@@ -150,7 +174,7 @@ TARGETS: tuple[Callable[[Found], Verdict], ...] = (
         "p99.9, burst, 8 threads, µs", "burst_8", "p99.9", 0.25, "≤ 0.25 times the best peer's"
     ),
     _best_peer("max of a paced call, µs", "paced", "max", 1.0, "no worse than the best peer's"),
-    _above_empty(
+    _above(
         "lateness of the application's own work, p99, ms",
         "paced",
         "p99_late",
@@ -158,10 +182,30 @@ TARGETS: tuple[Callable[[Found], Verdict], ...] = (
         "within 0.2 of the empty function's",
     ),
     _ratio("with the journal, burst, median, µs", "burst", "median", 0.35, JOURNAL),
+    _ratio(
+        "with the journal, p99.9, burst, 8 threads, µs",
+        "burst_8",
+        "p99.9",
+        2,
+        JOURNAL,
+        other_column=OURS,
+        whose="that without",
+    ),
+    _above(
+        "with the journal, first track() in an empty folder, ms",
+        "start",
+        "first_track_ms",
+        1.0,
+        "within 1 of that without",
+        JOURNAL,
+        OURS,
+    ),
+    _at_most("10,000 dead records: the first request is under way, ms", "journal", "dead_ms", 100),
+    _at_most("bytes on disk for each byte sent", "journal", "disk_ratio", 1.2),
     _ratio("CPU of 100,000 delivered, s", "delivery", "cpu_s_per_100k", 0.15),
     _ratio("events a second, end to end", "delivery", "events_per_s", 5, at_least=True),
     _ratio("memory of a queued event, bytes", "memory", "bytes", 0.4),
-    _above_empty("idle wake-ups a minute", "idle", "wake_ups", 0, "those of a bare interpreter"),
+    _above("idle wake-ups a minute", "idle", "wake_ups", 0, "those of a bare interpreter"),
     _forks("os.fork() with 100 clients, in the parent", "parent"),
     _forks("the same, until the child runs", "child"),
     _growth("a call at 1,000,000 queued against 1,000", "median@1000", "median@1000000", 1.1),

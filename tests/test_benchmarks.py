@@ -157,6 +157,7 @@ def test_every_target_can_be_met_missed_and_not_measured() -> None:
         low, high = ([1.0, 1.0], [100.0, 100.0]) if good else ([100.0, 100.0], [1.0, 1.0])
         # Low is what ours should be where little is good, high what the others then are.
         less = {"ours": low, "journal": low, "empty": high, "0.2.1": high, "posthog": high}
+        first = {"ours": [1.0, 1.0], "journal": [1.5, 1.5] if good else [3.0, 3.0]}
         more = {"ours": high, "0.2.1": low}
         forks = {
             f"{side}@{name}": {"ours": values}
@@ -165,7 +166,12 @@ def test_every_target_can_be_met_missed_and_not_measured() -> None:
         }
         return {
             "burst": {"median": less},
-            "burst_8": {"p99.9": less},
+            "burst_8": {"p99.9": {**less, "journal": [1.0, 1.0] if good else [300.0, 300.0]}},
+            "start": {"first_track_ms": first},
+            "journal": {
+                "dead_ms": {"journal": [20.0] if good else [200.0]},
+                "disk_ratio": {"journal": [1.1] if good else [1.3]},
+            },
             "paced": {"median": less, "max": less, "p99_late": less},
             "delivery": {"cpu_s_per_100k": less, "events_per_s": more},
             "memory": {"bytes": less},
@@ -199,7 +205,8 @@ def test_the_plan_leaves_nothing_out(quick: bool) -> None:
     for part in plan.PARTS:
         assert part.times(quick) >= 1
         concerned = [column for column in COLUMNS if part.concerns(column, quick)]
-        assert {environments.OURS, environments.PUBLISHED} <= set(concerned)
+        compared = {environments.OURS, environments.PUBLISHED}
+        assert ({environments.JOURNAL} if part.name == "journal" else compared) <= set(concerned)
         for column in concerned:
             assert set(part.options(column, quick)) | {"url", "journal"} <= _known_options(
                 part.worker
@@ -214,7 +221,7 @@ def test_every_part_that_a_target_needs_is_planned() -> None:
     """A target that no run can judge would be no target."""
     assert {
         "burst", "burst_8", "paced", "paced_8", "identify", "keys", "queue", "memory", "traced",
-        "delivery", "start", "idle", "forks", "exit",
+        "delivery", "start", "idle", "forks", "exit", "journal",
     } == {part.name for part in plan.chosen(run.part_names(), "linux")}  # fmt: skip
     assert "idle" not in {part.name for part in plan.chosen(run.part_names(), "win32")}
 
