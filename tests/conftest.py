@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.broker import broker
+from support.sandboxes import Client
 from whisperr.sandbox import Sandbox
 
 __all__ = ["broker"]
@@ -33,3 +34,18 @@ def server() -> Iterator[Sandbox]:
 def key() -> str:
     """An API key no other test uses: all that the server counts, it counts by key."""
     return f"wrk_{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Sandbox]:
+    """A sandbox that is tested itself: one for the tests of a module."""
+    with Sandbox() as running:
+        yield running
+
+
+@pytest.fixture
+def client(box: Sandbox, key: str) -> Iterator[Client]:
+    """What speaks HTTP to it, under the test's key."""
+    made = Client(box.url, key)
+    yield made
+    made.close()

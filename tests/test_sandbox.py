@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import itertools
 import json
 import os
 import select
@@ -14,7 +13,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -43,26 +42,6 @@ from support.sandboxes import (
 from whisperr.sandbox import Sandbox
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-
-_serial = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def box() -> Iterator[Sandbox]:
-    with Sandbox() as running:
-        yield running
-
-
-@pytest.fixture
-def key() -> str:
-    return f"wrk_test_{next(_serial)}"
-
-
-@pytest.fixture
-def client(box: Sandbox, key: str) -> Iterator[Client]:
-    made = Client(box.url, key)
-    yield made
-    made.close()
 
 
 # --- the rules

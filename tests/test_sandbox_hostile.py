@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import socket
 import sys
 import time
-from typing import Iterator
 
 import pytest
 
@@ -27,25 +25,6 @@ from support.sandboxes import (
 from whisperr.sandbox import Sandbox
 
 HUGE = 100 * 1024 * 1024  # bytes
-_serial = itertools.count(1)
-
-
-@pytest.fixture(scope="module")
-def box() -> Iterator[Sandbox]:
-    with Sandbox() as running:
-        yield running
-
-
-@pytest.fixture
-def key() -> str:
-    return f"wrk_hostile_{next(_serial)}"
-
-
-@pytest.fixture
-def client(box: Sandbox, key: str) -> Iterator[Client]:
-    made = Client(box.url, key)
-    yield made
-    made.close()
 
 
 # --- bodies

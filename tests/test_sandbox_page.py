@@ -35,7 +35,6 @@ from support.sandboxes import (
 from whisperr.sandbox import Sandbox
 
 STATIC = Path(whisperr.sandbox.__file__).with_name("static")
-_serial = itertools.count(1)
 
 
 @pytest.fixture
@@ -43,18 +42,6 @@ def box() -> Iterator[Sandbox]:
     """One of the test's own: the page shows all keys."""
     with Sandbox() as running:
         yield running
-
-
-@pytest.fixture
-def key() -> str:
-    return f"wrk_page_{next(_serial)}"
-
-
-@pytest.fixture
-def client(box: Sandbox, key: str) -> Iterator[Client]:
-    made = Client(box.url, key)
-    yield made
-    made.close()
 
 
 def listed(client: Client, **query: object) -> list[Json]:
