@@ -101,7 +101,7 @@ def test_no_send(doctor: Doctor, server: Sandbox, key: str) -> None:
     [
         (["--base-url", "ftp://x"], "--base-url must be an http:// or https:// URL"),
         (["--timeout", "0"], "--timeout: must be more than 0"),
-        (["--timeout", "soon"], "--timeout: invalid"),
+        (["--timeout", "soon"], "--timeout: must be a number of seconds"),
         (["--app", "no-module"], "--app: 'no-module' is no module"),
         (["--uwsgi", "missing.ini"], "--uwsgi missing.ini"),
         (["--gunicorn", "gunicorn '"], "--gunicorn: No closing quotation"),
@@ -470,6 +470,14 @@ def test_a_folder_that_will_do(doctor: Doctor) -> None:
     findings = doctor.findings("--journal-dir", "open", status=0)
     said = about(findings, "journal folder", "advice")
     assert "has the mode 0755: others see" in said and "-> chmod 700 open" in said
+
+
+def test_a_folder_that_everybody_shares(doctor: Doctor) -> None:
+    """Such as /tmp: another is advised, and never a chmod of it."""
+    (doctor.folder / "shared").mkdir()
+    (doctor.folder / "shared").chmod(0o1777)
+    said = about(doctor.findings("--journal-dir", "shared", status=1), "journal folder", "wrong")
+    assert "shared by everybody" in said and "shared/whisperr" in said and "chmod" not in said
 
 
 def test_bad_folders(doctor: Doctor) -> None:

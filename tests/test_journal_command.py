@@ -120,7 +120,7 @@ def test_show_prints_records_as_they_would_be_sent(command: Command, key: str) -
     assert identity["identify"]["channels"][0]["address"] == "ada@example.org"
     assert len(command("show", "--limit", "2").splitlines()) == 2
     assert len(command("show", events[0]["chain"][:6]).splitlines()) == 4
-    assert command("show", "no_such_chain") == ""
+    assert "no chain no_such_chain" in command("show", "no_such_chain", status=1)
 
 
 def test_reading_disturbs_no_owner(command: Command, key: str, owner: Whisperr) -> None:
@@ -145,6 +145,26 @@ def test_deliver_sends_what_the_dead_left(command: Command, key: str, server: Sa
     assert command.rows() == []
 
 
+def test_deliver_takes_the_base_url_of_the_environment(
+    command: Command, key: str, server: Sandbox
+) -> None:
+    """As the doctor does, and the applications that share it."""
+    command.crash(key, server.url)
+    said = command("deliver", WHISPERR_API_KEY=key, WHISPERR_BASE_URL=server.url)
+    assert "4 delivered, 0 dropped, 0 left" in said
+
+
+def test_deliver_with_a_wrong_key_says_what_waits_for_others(
+    command: Command, key: str, server: Sandbox
+) -> None:
+    """Nothing for this destination and something for another is an exit status of 1, with the count."""
+    command.crash(key, server.url)
+    given = ("deliver", "--base-url", server.url)
+    said = command(*given, status=1, WHISPERR_API_KEY=f"{key}_other")
+    assert "0 delivered" in said and "4 records wait for another key or another base URL" in said
+    assert command.rows()[0]["waiting"] == 4
+
+
 def test_deliver_says_what_is_left(command: Command, key: str) -> None:
     """A server that isn't there: exit status 1, and the records stay."""
     command.crash(key)
@@ -158,7 +178,7 @@ def test_deliver_says_what_is_left(command: Command, key: str) -> None:
 def test_purge_deletes_the_dead_alone(command: Command, key: str, owner: Whisperr) -> None:
     """Without ``--yes`` it only says what it would delete; a living owner's chain stays."""
     command.crash(key)
-    assert "1 chains of dead processes with 4 undelivered" in command("purge", status=1)
+    assert "1 chain of dead processes with 4 undelivered" in command("purge", status=1)
     assert len(command.rows()) == 2
     command("purge", "--yes")
     (left,) = command.rows()

@@ -408,6 +408,19 @@ def complaint(*options: str) -> str:
         return process.stderr.read()
 
 
+def test_two_sandboxes_on_one_file(tmp_path: Path) -> None:
+    """The second is refused and the first goes on, also where the file is of an earlier run."""
+    path = str(tmp_path / "events.db")
+    for _ in range(2):
+        with serving("--db", path) as first:
+            assert "in use" in complaint("--db", path)
+            client = Client(first.url, "wrk_file")
+            assert client.send(event())[0] == 202
+            client.close()
+            first.process.send_signal(signal.SIGTERM)
+            assert first.process.wait(DEADLINE) == 0
+
+
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     """A file that is in use, no database, or not one of ours is refused, and not written to."""
     text, foreign, used = tmp_path / "text", tmp_path / "foreign.db", tmp_path / "used.db"

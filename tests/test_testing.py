@@ -558,11 +558,14 @@ def test_a_failed_assertion_shows_the_users_line(suite: Suite) -> None:
 
 
 def test_the_sandbox_fixture(suite: Suite) -> None:
-    """Real HTTP, a key for each test, faults on demand; also where every test is a process."""
+    """Real HTTP, a key for each test, faults on demand; also where every test is a process, and
+    while other clients are recorded."""
     suite.write(
         "test_shop.py",
         """
         import pytest
+        from whisperr import Whisperr
+        from whisperr.testing import recording
 
         @pytest.mark.parametrize("n", range(4))
         def test_arrives(whisperr_sandbox, n):
@@ -582,9 +585,13 @@ def test_the_sandbox_fixture(suite: Suite) -> None:
             assert client.stats()["retries"] == 1
 
         def test_both(whisperr_sandbox, whisperr_events):
-            whisperr_sandbox.client().track("u", "number_seen")
-            whisperr_events.assert_tracked("number_seen")
-            assert whisperr_sandbox.events() == []
+            client = whisperr_sandbox.client(flush_at=1)
+            with recording() as inner:
+                client.track("u", "number_seen", {"n": 1})
+                Whisperr("wrk_other").track("u", "number_seen", {"n": 2})
+            assert [event["properties"]["n"] for event in whisperr_sandbox.events(1)] == [1]
+            inner.assert_tracked("number_seen", properties={"n": 2}, times=1)
+            assert len(inner.events) == 1 and len(whisperr_events.events) == 0
         """,
     )
     assert "6 passed" in suite.run("-W", "error", "-n", "2")

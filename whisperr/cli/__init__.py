@@ -8,7 +8,9 @@ for is imported: another may need an extra that is not installed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
+import os
 import sys
 from typing import Any, Sequence
 
@@ -38,7 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name in given[:1]:
             _module(name).add_arguments(command)
     options = parser.parse_args(given)
-    return int(_module(options.command).run(options))
+    try:
+        status = int(_module(options.command).run(options))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `| head` has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _module(name: str) -> Any:

@@ -68,7 +68,13 @@ def _access(path: Path, found: os.stat_result) -> Iterator[Finding]:
             "Run the doctor as the user of your service, or give the folder to that user.",
         )
     mode = stat.S_IMODE(found.st_mode)
-    if mode & 0o077:  # the folder below, which holds the files, is made with mode 0700
+    if mode & stat.S_ISVTX:
+        yield wrong(
+            ABOUT,
+            f"{path} is shared by everybody, and what cleans it deletes journals, too.",
+            f"Name a folder of its own: {path / 'whisperr'}",
+        )
+    elif mode & 0o077:  # the folder below, which holds the files, is made with mode 0700
         yield advice(
             ABOUT,
             f"{path} has the mode {mode:04o}: others see when something is in it.",

@@ -47,7 +47,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         what, change = _explain(reply, settings)
         said = f"\nIn its own words: {reply.detail}" if reply.detail else ""
         yield wrong(ABOUT, what + said, change)
-        yield from _environment(reply)
+        yield from _environment(reply, settings)
 
 
 def _send(settings: Settings, message_id: str) -> Reply | None:
@@ -157,10 +157,10 @@ _NETWORK: tuple[tuple[tuple[str, ...], str, str], ...] = (
 )
 
 
-def _environment(reply: Reply) -> Iterator[Finding]:
+def _environment(reply: Reply, settings: Settings) -> Iterator[Finding]:
     """Variables that have a say in it. Their values may hold passwords, so only their names."""
     names = [name for low in _PROXIES for name in (low, low.upper()) if os.environ.get(name)]
-    if reply.status is None:
+    if reply.status is None and settings.base_url.startswith("https:"):
         names += [name for name in _CAS if os.environ.get(name)]
     if names:
         yield advice(

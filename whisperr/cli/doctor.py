@@ -124,7 +124,10 @@ def _settings(options: argparse.Namespace) -> Settings | Finding:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a number of seconds") from None
     if not 0 < seconds <= LONGEST_TIMEOUT:
         raise argparse.ArgumentTypeError(f"must be more than 0 and at most {LONGEST_TIMEOUT:g}")
     return seconds

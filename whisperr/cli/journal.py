@@ -7,7 +7,6 @@ a live owner does not notice. ``deliver`` and ``purge`` touch what is dead, and 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 Row = Dict[str, Any]
 
 _COLUMNS = (
+    "destination",
     "chain",
     "owner",
     "segments",
@@ -59,17 +59,19 @@ def run(options: argparse.Namespace) -> int:
         return _failed(f"there is no folder {options.dir}")
     try:
         return _ACTIONS[options.action][0](options)
-    except BrokenPipeError:  # `| head` has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _failed(f"{error.strerror or error}: {error.filename or options.dir}")
 
 
 def _failed(message: str, status: int = 1) -> int:
-    print(f"whisperr journal: {message}", file=sys.stderr)
+    _say(message)
     return status
+
+
+def _say(message: str) -> None:
+    print(f"whisperr journal: {message}", file=sys.stderr)
 
 
 # --- list
@@ -115,7 +117,7 @@ def _row(holding: Holding) -> Row:
 def _shown(name: str, value: Any) -> str:
     if name == "age":
         return "?" if value is None else f"{value:.0f} s"
-    return str(value)
+    return str(value)[:8] if name == "destination" else str(value)
 
 
 # --- show
@@ -125,9 +127,10 @@ def _show(options: argparse.Namespace) -> int:
     from whisperr.cli._holdings import holdings
 
     shown = 0
-    for holding in holdings(options.dir):
-        if options.chain and not holding.name.startswith(options.chain):
-            continue
+    wanted = [it for it in holdings(options.dir) if it.name.startswith(options.chain)]
+    if options.chain and not wanted:
+        return _failed(f"there is no chain {options.chain}")
+    for holding in wanted:
         is_done = holding.is_settled()
         for part in holding.parts:
             for frame in part.frames:
@@ -185,9 +188,23 @@ def _deliver(options: argparse.Namespace) -> int:
     left = stats["adopted"] - stats["delivered"] - dropped
     print(f"{stats['delivered']} delivered, {dropped} dropped, {left} left")
     if not settled:
-        why = stats["last_error"] or "the time was over"
-        print(f"whisperr journal: {why}", file=sys.stderr)
-    return 0 if settled and not dropped else 1
+        _say(stats["last_error"] or "the time was over")
+    others = _waiting_elsewhere(options.dir, options.base_url, key)
+    if others:
+        _say(f"{others} records wait for another key or another base URL than {options.base_url}")
+    # Nothing of this destination and something of others: it is the wrong one, most likely.
+    is_wrong = bool(others) and not stats["adopted"]
+    return 0 if settled and not dropped and not is_wrong else 1
+
+
+def _waiting_elsewhere(journal_dir: str, base_url: str, key: str) -> int:
+    """Records of dead processes that go to other destinations than this one."""
+    from whisperr._chains import destination
+    from whisperr.cli._holdings import holdings
+
+    mine = destination(base_url.rstrip("/"), key).hex()
+    rows = [_row(holding) for holding in holdings(journal_dir) if holding.owner is None]
+    return sum(row["waiting"] for row in rows if row["destination"] != mine)
 
 
 # --- purge
@@ -199,7 +216,7 @@ def _purge(options: argparse.Namespace) -> int:
     dead = [holding for holding in holdings(options.dir) if holding.owner is None]
     damaged = list(set_aside(options.dir)) if options.damaged else []
     waiting = sum(_row(holding)["waiting"] for holding in dead)
-    what = f"{len(dead)} chains of dead processes with {waiting} undelivered records"
+    what = f"{len(dead)} chain{'s' * (len(dead) != 1)} of dead processes with {waiting} undelivered records"
     if options.damaged:
         what += f", {len(damaged)} damaged files"
     if not options.yes:
@@ -232,13 +249,25 @@ def _list_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _show_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("chain", nargs="?", help="only this one; its first characters will do")
+    parser.add_argument(
+        "chain", nargs="?", default="", help="only this one; its first characters will do"
+    )
     parser.add_argument("--all", action="store_true", help="settled records, too")
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many records")
+    parser.add_argument("--limit", type=_count, metavar="N", help="at most so many records")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a number, 0 or more")
+    return int(text)
 
 
 def _deliver_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base-url", default=DEFAULT_BASE_URL, help="(default: %(default)s)")
+    parser.add_argument(
+        "--base-url",
+        default=os.environ.get("WHISPERR_BASE_URL") or DEFAULT_BASE_URL,
+        help=f"(default: $WHISPERR_BASE_URL, or {DEFAULT_BASE_URL})",
+    )
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="(default: %(default)s)"
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any, Awaitable, Callable
+from typing import Any, Awaitable, Callable, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -34,6 +34,7 @@ WAITABLE = (
     "hung_up",
 )
 
+N = TypeVar("N", int, float)
 Handler = Callable[[Request, Desk], Awaitable[Response]]
 
 
@@ -70,6 +71,8 @@ def routes(desks: Desks, guard: Guard, key_prefix: str) -> list[Route]:
         objection = guard.objection(request)
         if objection is not None:
             return reply({"error": objection}, 403)
+        if request.method == "DELETE" and request.query_params.get("keys") == "all":
+            desks.clear_faults()
         answer = await _order(request, desks.faults)
         desks.bell.ring()
         return answer
@@ -107,7 +110,9 @@ async def _requests(request: Request, desk: Desk) -> Response:
 
 
 async def _faults(request: Request, desk: Desk) -> Response:
-    return await _order(request, desk.faults)
+    answer = await _order(request, desk.faults)
+    desk.ring()
+    return answer
 
 
 async def _order(request: Request, faults: FaultQueue) -> Response:
@@ -157,7 +162,7 @@ async def _wait(request: Request, desk: Desk) -> Response:
 
 
 def _targets(query: dict[str, Any]) -> tuple[dict[str, int], float]:
-    timeout = float(query.pop("timeout", 10.0))
+    timeout = _number("timeout", query.pop("timeout", 10.0), float)
     if not (math.isfinite(timeout) and 0 <= timeout <= MAX_WAIT):
         raise ValueError(f"timeout: must be 0 to {MAX_WAIT:g} seconds")
     for name in query:
@@ -165,4 +170,11 @@ def _targets(query: dict[str, Any]) -> tuple[dict[str, int], float]:
             raise ValueError(f"{name}: must be one of {', '.join(WAITABLE)}")
     if not query:
         raise ValueError("nothing to wait for: give arrived=N")
-    return {name: int(count) for name, count in query.items()}, timeout
+    return {name: _number(name, count, int) for name, count in query.items()}, timeout
+
+
+def _number(name: str, text: Any, kind: Callable[[Any], N]) -> N:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{name}: must be a number") from None

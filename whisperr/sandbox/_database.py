@@ -129,10 +129,10 @@ class Database:
             self.run(f"DELETE FROM {table} WHERE seq <= ?", newest - self._keep)
 
     def _open(self, path: str | None) -> None:
-        self.run(f"PRAGMA cache_size = -{CACHE * 1024}")
         if path is None:
             self.all("PRAGMA journal_mode = MEMORY")
         else:
+            # Before anything that reads: what is open already stays shared with another sandbox.
             self.all("PRAGMA locking_mode = EXCLUSIVE")
             tables = self.one("SELECT count(*) FROM sqlite_master")[0]
             if tables and self.one("PRAGMA application_id")[0] != APPLICATION_ID:
@@ -140,6 +140,7 @@ class Database:
             if tables and self.one("PRAGMA user_version")[0] != VERSION:
                 raise DatabaseError(f"{path}: made by another version of the sandbox")
             self.all("PRAGMA journal_mode = WAL")
+        self.run(f"PRAGMA cache_size = -{CACHE * 1024}")
         self.all("PRAGMA synchronous = OFF")  # a power cut may lose it; it is a sandbox
         with self.change():
             if self.one("SELECT count(*) FROM sqlite_master")[0] == 0:

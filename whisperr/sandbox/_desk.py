@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from typing import Any, Sequence
 
@@ -65,6 +66,7 @@ class Desk:
         self.faults = FaultQueue()
         self.traffic = Traffic()
         self._open()
+        self._desks.begin_anew()
         self.ring()
 
     def fault(self, path: str, entries: Sequence[dict[str, Any]]) -> Fault | None:
@@ -111,12 +113,28 @@ class Desks:
         self.lanes = Lanes(database)
         self.bell = Bell()
         self._by_key: dict[str, Desk] = {}
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """What a page shows of an earlier ``run`` is no longer so, and is to be read again."""
+        self.run = os.urandom(8).hex()
 
     def __getitem__(self, key: str) -> Desk:
         desk = self._by_key.get(key)
         if desk is None:
             desk = self._by_key[key] = Desk(self, key)
         return desk
+
+    def waiting_faults(self, account: int | None) -> list[dict[str, Any]]:
+        """Those for every key, and those of each key, or of one account, with its label."""
+        desks = [d for d in self._by_key.values() if account in (None, d.account.number)]
+        own = [{**fault, "key": desk.label} for desk in desks for fault in desk.faults.listed()]
+        return [*self.faults.listed(), *own]
+
+    def clear_faults(self) -> None:
+        """All of them, of every key."""
+        for queue in [self.faults, *(desk.faults for desk in self._by_key.values())]:
+            queue.clear()
 
     def numbered(self, number: int) -> Desk | None:
         """The desk of an account that has been used since the start."""

@@ -6,6 +6,7 @@ the browser is told to load and run nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import mimetypes
 from pathlib import Path
 from typing import AsyncIterator, Awaitable, Callable
@@ -121,6 +122,7 @@ class _Page:
         async def lines() -> AsyncIterator[bytes]:
             for piece in _queries.export(self._database, wanted):
                 yield piece
+                await asyncio.sleep(0)  # an export of minutes, and requests come meanwhile
 
         name = 'attachment; filename="whisperr-events.jsonl"'
         headers = {"Content-Disposition": name}

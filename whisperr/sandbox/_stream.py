@@ -48,13 +48,14 @@ class Stream:
         found = _queries.page(self._desks.database, self._wanted, after=self._last)
         self._last = newest
         return {
+            "run": self._desks.run,
             "rows": found["rows"],
             "skipped": found["next"] is not None,
             "counts": self._counts(),
             "accounts": self._accounts(),
             "traffic": self._traffic(),
             "lanes": self._desks.lanes.shown(),
-            "faults": self._desks.faults.listed(),
+            "faults": self._desks.waiting_faults(self._wanted.account),
         }
 
     def _accounts(self) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from whisperr.sandbox._control import reply
 from whisperr.sandbox._desk import Desks
 from whisperr.sandbox._intake import Parcel, Refusal
-from whisperr.sandbox._rows import ARRIVED, FAILED, REFUSED, Origin
+from whisperr.sandbox._rows import REFUSED, Origin
 from whisperr.sandbox._wire import Wire
 from whisperr.sandbox.faults import Fault
 from whisperr.sandbox.store import NO_ANSWER, Account
@@ -57,7 +57,7 @@ class Visit:
             number = self._log(status, 0, problems=[error])
             refusal = Refusal(error, [f"{status}: {error}"], 0, self.path, b"")
             self._account.show_refused(refusal, self._from(number))
-        self._count(REFUSED, 1)
+        self._count({REFUSED: 1})
 
     def refuse(self, refusal: Refusal) -> Response:
         problems = list(refusal.problems[:MAX_PROBLEMS])
@@ -65,7 +65,7 @@ class Visit:
             self._account.refuse(refusal.count)
             number = self._log(400, refusal.count, problems=problems)
             self._account.show_refused(refusal, self._from(number))
-        self._count(REFUSED, refusal.count)
+        self._count({REFUSED: refusal.count})
         return reply({"error": refusal.error, "problems": problems}, 400)
 
     def accept(self, parcel: Parcel) -> Response:
@@ -87,14 +87,15 @@ class Visit:
             status = fault.status if answers else NO_ANSWER
             number = self._log(status, len(parcel.entries), fault=fault.do)
             if fault.store:
-                self._account.accept(parcel, self._from(number))
+                states = self._account.accept(parcel, self._from(number))
             else:
                 guilty = fault.means if fault.do == "refuse" else None
-                self._account.show_failed(parcel, self._from(number), guilty, fault.summary)
+                origin = self._from(number)
+                states = self._account.show_failed(parcel, origin, guilty, fault.summary)
         # To a client that was told 2xx there is nothing to excuse.
         if fault.store and (fault.do != "status" or fault.status >= 300):
             self._account.excuse(parcel)
-        self._count(ARRIVED if fault.store else FAILED, len(parcel.entries))
+        self._count(states)
         if answers:
             return _injected(fault)
         self._strike(fault)
@@ -123,18 +124,20 @@ class Visit:
         status = 200 if parcel.holds_identity else 202
         with self._account.change():
             number = self._log(status, len(parcel.entries), **more)
-            self._account.accept(parcel, self._from(number))
-        self._count(ARRIVED, len(parcel.entries))
+            states = self._account.accept(parcel, self._from(number))
+        self._count(states)
         return reply({"accepted": len(parcel.entries)}, status)
 
     def _hung_up(self) -> None:
         self._account.hung_up()
         self.desk.ring()
 
-    def _count(self, state: int, entries: int) -> None:
+    def _count(self, states: Mapping[int, int]) -> None:
+        """One request more, and so many entries of which state."""
         for traffic in (self.desk.traffic, self._total):
-            traffic.rows(state, entries)
-            traffic.batch(entries)
+            for state, entries in states.items():
+                traffic.rows(state, entries)
+            traffic.batch(sum(states.values()))
         self.desk.ring()
 
     def _from(self, request: int) -> Origin:

@@ -6,6 +6,7 @@ Exits with 1 if it can't listen or can't use its file, 2 for an unusable option.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (%(default)s: this machine only)"
     )
-    parser.add_argument("--port", type=int, default=0, help="0: any free port (%(default)s)")
+    parser.add_argument("--port", type=_port, default=0, help="0: any free port (%(default)s)")
     parser.add_argument(
         "--db", metavar="FILE", help="keep what arrives in this SQLite file (default: in memory)"
     )
@@ -30,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-host",
         action="append",
         default=[],
+        type=_host_name,
         metavar="NAME",
         help="another host name under which it may be addressed; may be repeated",
     )
@@ -53,6 +55,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("must be 0 to 65535")
+    return int(text)
+
+
+def _host_name(text: str) -> str:
+    if not text or any(sign in text for sign in ":/@ "):
+        raise argparse.ArgumentTypeError("must be a host name: no scheme, no port")
+    return text
+
+
 def run(options: argparse.Namespace) -> int:
     try:
         from whisperr.sandbox import _database, _guard, _serve
@@ -64,8 +78,16 @@ def run(options: argparse.Namespace) -> int:
         return _failed("--host: must be an IP address, or localhost", 2)
     if options.keep < 1:
         return _failed("--keep: must be 1 or more", 2)
-    if not options.read_timeout > 0:
-        return _failed("--read-timeout: must be more than 0", 2)
+    for name, seconds in (
+        ("read-timeout", options.read_timeout),
+        ("keep-alive", options.keep_alive),
+    ):
+        if not 0 < seconds < math.inf:
+            return _failed(f"--{name}: must be more than 0", 2)
+    if options.db in ("", ":memory:"):
+        return _failed("--db: must be a file; without it, everything is in memory", 2)
+    if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
+        return _failed(f"--ready-file: there is no folder {options.ready_file.parent}")
     try:
         listener = _serve.listen(host, options.port)
     except (OSError, OverflowError) as exc:

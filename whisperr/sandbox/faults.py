@@ -216,6 +216,8 @@ def _share(value: Any, at: str) -> float:
 def _where(value: Any, at: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not value:
         raise FaultError(f"{at}: must be a non-empty object of dotted path to value")
+    if not all(value):
+        raise FaultError(f"{at}: a path must not be empty")
     return value
 
 

@@ -151,8 +151,11 @@ class Account:
         origin: Origin,
         guilty: Callable[[dict[str, Any]], bool] | None,
         reason: str,
-    ) -> None:
-        """Keep what a fault has read without storing it. guilty: tells what is refused for good."""
+    ) -> Counter[int]:
+        """Keep what a fault has read without storing it; how many rows of which state.
+
+        guilty: tells what is refused for good.
+        """
         for message_id in parcel.ids:
             self._count_retry(message_id)
             self._failed[message_id] = None
@@ -162,12 +165,12 @@ class Account:
         for entry, text in zip(parcel.entries, parcel.texts):
             is_guilty = guilty is not None and guilty(entry)
             copies.append(Copy(entry, text, REFUSED if is_guilty else FAILED, reason))
-        self._rows.add(parcel, copies, origin)
+        return self._keep(parcel, copies, origin)
 
-    def accept(self, parcel: Parcel, origin: Origin) -> None:
-        """Store what came, and count it."""
+    def accept(self, parcel: Parcel, origin: Origin) -> Counter[int]:
+        """Store what came, and count it; how many rows of which state."""
         judge = self._judge_identity if parcel.holds_identity else self._judge_events
-        self._rows.add(parcel, judge(parcel), origin)
+        return self._keep(parcel, judge(parcel), origin)
 
     def answered(self, parcel: Parcel, connection: str) -> None:
         """An accepted parcel was confirmed to the client, which may yet be killed unaware."""
@@ -201,6 +204,10 @@ class Account:
             self._use_excuse(name)
 
     # --- inside
+
+    def _keep(self, parcel: Parcel, copies: Sequence[Copy], origin: Origin) -> Counter[int]:
+        self._rows.add(parcel, copies, origin)
+        return Counter(copy.state for copy in copies)
 
     def _judge_events(self, parcel: Parcel) -> list[Copy]:
         """The copies that a parcel of events makes, counted."""

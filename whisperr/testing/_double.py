@@ -4,6 +4,8 @@ It is the real engine up to the point where a record is queued: the same checks,
 encoding, the same reports and counts. Instead of being delivered, a record is at once decoded
 and handed to the innermost recording. There is no thread, no socket and no file.
 
+Left out are the clients that a test has made of its own sandbox: they send.
+
 Fork: a child's engine is of the same kind, and records into the child's own copy.
 """
 
@@ -13,6 +15,7 @@ import dataclasses
 import json
 import os
 import sys
+import weakref
 from types import FrameType
 from typing import Any, Callable
 
@@ -28,6 +31,7 @@ from whisperr.testing._records import Record, Refused, identified, tracked
 Sink = Callable[[Record], None]
 
 _sinks: list[Sink] = []  # of the recordings under way; the innermost gets everything
+_real: weakref.WeakSet[Whisperr] = weakref.WeakSet()  # clients that are never replaced
 _replaced: list[
     tuple[Whisperr, Engine | Unmade | None]
 ] = []  # what clients had before the outermost
@@ -81,11 +85,20 @@ def begin(sink: Sink) -> None:
         return
     _client.double = RecordingEngine
     for client in live_clients():
+        if client in _real:
+            continue
         before = client._engine
         _replaced.append((client, before))
         client._engine = RecordingEngine(
             client._settings, client._encoder, before is not None and before.closed
         )
+
+
+def leave_out(client: Whisperr) -> None:
+    """It sends, also while a test records: it has a server of the test's own."""
+    _real.add(client)
+    if isinstance(client._engine, RecordingEngine) and not client._settings.disabled:
+        client._engine = Unmade(client._settings, client._encoder)
 
 
 def end(sink: Sink) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Mapping, Protocol, Sequence, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from whisperr._json import encode
 from whisperr.testing._records import Identified, Record, Refused, Tracked
@@ -173,6 +174,8 @@ def _members(name: str, expected: Mapping[Any, Any] | None, found: Mapping[str, 
 
 def _on_the_wire(members: Mapping[Any, Any]) -> dict[str, Any]:
     """By the rules of the client: only that can be equal to what is sent. Raises ValueError."""
+    if not isinstance(members, Mapping):
+        raise ValueError(f"expected members must be a mapping, not {type(members).__name__}")
     return dict(json.loads(encode(members)))
 
 

@@ -27,6 +27,11 @@ class OutboxMixin(_Case):
 
     whisperr_outbox: Recording
 
+    def __init_subclass__(cls, **options: object) -> None:
+        super().__init_subclass__(**options)
+        if cls.run is not OutboxMixin.run and unittest.TestCase.run is cls.run:
+            raise TypeError(f"{cls.__name__}: OutboxMixin must stand before the test case")
+
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
         with recording(check=False) as self.whisperr_outbox:
             self.addCleanup(self.whisperr_outbox.check)  # the first one in is the last one done

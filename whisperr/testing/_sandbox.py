@@ -6,6 +6,7 @@ from typing import Any
 
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
+from whisperr.testing._double import leave_out
 
 TIMEOUT = 10.0  # seconds
 
@@ -25,8 +26,12 @@ class SandboxAccount:
         self.key = key
 
     def client(self, **options: Any) -> Whisperr:
-        """A client that sends here, and is shut down with the test. The options are Whisperr's."""
+        """A client that sends here, and is shut down with the test. The options are Whisperr's.
+
+        It sends also while ``whisperr_events`` records what all others are told.
+        """
         client = Whisperr(**{"api_key": self.key, "base_url": self.url, **options})
+        leave_out(client)
         self._clients.append(client)
         return client
 

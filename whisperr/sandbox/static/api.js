@@ -5,7 +5,11 @@ export async function ask(path, parameters = {}, options = {}) {
   const query = queryOf(parameters);
   const response = await fetch(query ? `${path}?${query}` : path, options);
   const answer = await response.json();
-  if (!response.ok) throw new Error(answer.error || response.statusText);
+  if (!response.ok) {
+    const error = new Error(answer.error || response.statusText);
+    error.refused = response.status < 500;
+    throw error;
+  }
   return answer;
 }
 

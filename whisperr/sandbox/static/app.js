@@ -8,7 +8,7 @@ import { List } from "./list.js";
 import { drawRate, drawSizes } from "./plots.js";
 
 const FILTERS = ["account", "text", "state", "type", "user", "lane"];
-const TYPING = 150; // milliseconds after a key before the list follows
+const TYPING = 100; // milliseconds after a key before the list follows
 
 const laneNames = new Map();
 const list = new List(open, (lane) => laneNames.get(lane) || `lane ${lane}`);
@@ -18,6 +18,7 @@ let paused = false;
 let opened = null;
 let turn = 0; // of loading: only the latest may show its result
 let timer = 0;
+let run = null; // of the server: another one means that what is shown is no longer there
 
 // --- the filters
 
@@ -68,6 +69,12 @@ async function load() {
     if (mine !== turn) return;
     table.setAttribute("aria-busy", "false");
     announce(error.message, { always: true });
+    if (error.refused) {
+      list.show({ rows: [], next: null });
+      $("empty").hidden = false;
+      $("empty").replaceChildren(el("strong", {}, "The server refuses these filters"), error.message);
+      return;
+    }
     setTimeout(() => mine === turn && load(), 2000);
     setConnection("lost");
   }
@@ -76,13 +83,18 @@ async function load() {
 async function loadOlder() {
   if (list.next === null) return;
   list.append(await ask("/page/rows", { ...filters, before: list.next }));
+  showEmpty();
 }
 
 function showEmpty() {
   const empty = $("empty");
   empty.hidden = !list.isEmpty;
   if (!list.isEmpty) return;
-  if ($("clear-filters").hidden) {
+  if (list.next !== null) {
+    empty.replaceChildren(
+      el("strong", {}, "Nothing among the newest that were looked through"),
+      "Older goes on from there.");
+  } else if ($("clear-filters").hidden && !filters.account) {
     empty.replaceChildren(
       el("strong", {}, "Nothing yet. Point your application here:"),
       el("pre", {}, `from whisperr import Whisperr\n\nw = Whisperr("wrk_test", base_url="${location.origin}")\nw.track("user_42", "payment_failed", {"amount": 12.5})\nw.flush()`),
@@ -97,6 +109,7 @@ function showEmpty() {
 /** Watch what arrives after a row. A lost stream goes on at the last row that was shown. */
 function follow(after) {
   stop();
+  if (document.hidden) return; // until it is seen, see below
   stop = watch("/page/stream", { ...filters, after }, onTick, (state) => {
     if (state === "lost") setConnection("lost");
     else if (!paused) setConnection("live");
@@ -104,6 +117,13 @@ function follow(after) {
 }
 
 function onTick(tick) {
+  if (run !== null && run !== tick.run) {
+    run = tick.run;
+    close();
+    load();
+    return;
+  }
+  run = tick.run;
   setConnection(paused ? "paused" : "live");
   drawCounters(tick.counts, filters.state, (state) => choose({ state }));
   drawRate(tick.traffic);
@@ -115,7 +135,7 @@ function onTick(tick) {
   list.renameLanes();
   offerAccounts(tick.accounts);
   if (paused) {
-    if (tick.rows.length) list.hold(list.held + tick.rows.length);
+    if (tick.rows.length) list.hold(tick.rows.length, tick.skipped);
   } else {
     list.arrive(tick.rows, tick.skipped);
   }
@@ -166,12 +186,19 @@ function close() {
   opened = null;
 }
 
+/** A browser has few connections to one server: a page that nobody sees gives its own back. */
+function seeOrNot() {
+  list.held = 0; // counted again from the newest row on
+  follow(list.newest);
+}
+
 function setPaused(value) {
+  const within = $("rows").contains(document.activeElement);
   paused = value;
   $("pause").setAttribute("aria-pressed", String(paused));
   $("pause").textContent = paused ? "Resume" : "Pause";
   setConnection(paused ? "paused" : "live");
-  if (!paused) load();
+  if (!paused) load().then(() => within && list.focusFirst());
 }
 
 // --- start
@@ -200,6 +227,7 @@ function listen() {
   });
   $("pause").addEventListener("click", () => setPaused(!paused));
   $("close").addEventListener("click", close);
+  document.addEventListener("visibilitychange", seeOrNot);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
     const typing = event.target.closest("input, select, textarea");

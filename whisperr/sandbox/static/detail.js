@@ -44,7 +44,7 @@ export async function showRow(seq, choose) {
       ["Answer", sent.status === 0 ? "none" : String(sent.status ?? "")],
       ["Events in it", sent.count && figure(sent.count)],
       ["Fault", sent.fault],
-      ["Connection", sent.connection],
+      ["From", sent.connection],
       ...Object.entries(sent.headers || {}),
     ]),
   ];

@@ -28,8 +28,14 @@ const clock = new Intl.DateTimeFormat("en-GB", {
 });
 const figures = new Intl.NumberFormat("en");
 
-/** Seconds since 1970 as a time of the day. */
-export const timeOf = (seconds) => clock.format(new Date(seconds * 1000));
+const day = new Intl.DateTimeFormat("en-CA"); // 2026-11-26
+
+/** Seconds since 1970 as a time of the day, of this one or with its date. */
+export function timeOf(seconds) {
+  const when = new Date(seconds * 1000);
+  const date = day.format(when);
+  return date === day.format(new Date()) ? clock.format(when) : `${date} ${clock.format(when)}`;
+}
 
 /** 12345 as 12,345. */
 export const figure = (number) => figures.format(number);

@@ -7,11 +7,18 @@ function what(kind) {
     const field = $("fault-field").value.trim();
     return { do: "refuse", where: { [field]: valueOf($("fault-value").value) } };
   }
-  if (kind === "delay") return { do: "delay", seconds: Number($("fault-seconds").value) };
+  if (kind === "delay") return { do: "delay", seconds: numberIn("fault-seconds") };
   if (kind === "hang" || kind === "reset") return { do: kind };
   const fault = { do: "status", status: Number(kind) };
-  if (kind === "429") fault.headers = { "Retry-After": $("fault-retry-after").value };
+  const after = $("fault-retry-after").value;
+  if (kind === "429" && after) fault.headers = { "Retry-After": after };
   return fault;
+}
+
+/** null, which the server refuses by name, for what is no number. */
+function numberIn(id) {
+  const text = $(id).value;
+  return text === "" ? null : Number(text);
 }
 
 /** 17 and true as what they are in JSON; anything else is a text. */
@@ -26,8 +33,8 @@ function valueOf(text) {
 
 function span() {
   const chosen = $("fault-span").value;
-  if (chosen === "times") return { times: Number($("fault-times").value) };
-  if (chosen === "share") return { share: Number($("fault-share").value) / 100 };
+  if (chosen === "times") return { times: numberIn("fault-times") };
+  if (chosen === "share") return { share: numberIn("fault-share") / 100 };
   return { times: -1 };
 }
 
@@ -42,6 +49,9 @@ export function inWords(fault) {
   if (fault.do === "delay") words = `answer after ${fault.seconds} s`;
   const after = fault.headers && fault.headers["Retry-After"];
   if (after !== undefined) words += `, Retry-After ${after}`;
+  if (fault.store) words += ", after storing";
+  if (fault.path) words += `, ${fault.path}`;
+  if (fault.key) words += `, key ${fault.key}`;
   if (fault.share !== undefined) words += `, ${Math.round(fault.share * 1000) / 10} % of requests`;
   if (fault.times === -1) return fault.share === undefined ? `${words}, until cleared` : words;
   return `${words}, ${fault.times} more`;
@@ -74,7 +84,7 @@ export function startFaults() {
     await tell(() => order("POST", "/sandbox/faults", { ...what($("fault-kind").value), ...span() }));
   });
   $("clear-faults").addEventListener("click", async () => {
-    await tell(() => order("DELETE", "/sandbox/faults"));
+    await tell(() => order("DELETE", "/sandbox/faults?keys=all"));
     announce("No faults", { always: true });
     $("inject").focus();
   });

@@ -2,26 +2,28 @@
 import { $, el, figure } from "./dom.js";
 import { spark } from "./plots.js";
 
+// The state that a press shows ("": all), the count, its name, and what it counts.
 const COUNTERS = [
-  ["arrived", "arrived", "arrived"],
-  ["failed", "retried", "retried"],
-  ["refused", "refused", "refused"],
-  ["resent", "resent", "resent"],
-  ["twice", "twice", "seen twice"],
-  ["", "identities", "users identified"],
-  ["", "requests", "requests"],
+  ["arrived", "arrived", "arrived", "First copies. A press shows only these."],
+  ["failed", "retried", "retried", "Seen again after a fault. A press shows what a fault kept out."],
+  ["refused", "refused", "refused",
+    "Told to be at fault: all events of a request that was refused. A press shows the guilty ones."],
+  ["resent", "resent", "resent", "Second copies whose first answer was lost. A press shows only these."],
+  ["twice", "twice", "seen twice", "Second copies without such a reason. A press shows only these."],
+  ["", "identities", "users identified", "Users of whom an identity has come. A press shows all states."],
+  ["", "requests", "requests", "Requests that were read. A press shows all states."],
 ];
 
 /** Counters; choose(state) when one is pressed. */
 export function drawCounters(counts, state, choose) {
   const list = $("counters");
   if (!list.children.length) {
-    for (const [filter, name, words] of COUNTERS) {
+    for (const [filter, name, words, title] of COUNTERS) {
       const press = () => choose(list.dataset.state === filter ? "" : filter);
       const figures = [el("b", { id: `count-${name}` }, "0"), el("span", {}, words)];
       const button = filter
-        ? el("button", { type: "button", "data-state": filter, onclick: press }, ...figures)
-        : el("button", { type: "button", onclick: () => choose("") }, ...figures);
+        ? el("button", { type: "button", title, "data-state": filter, onclick: press }, ...figures)
+        : el("button", { type: "button", title, onclick: () => choose("") }, ...figures);
       list.append(el("li", {}, button));
     }
   }

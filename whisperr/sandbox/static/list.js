@@ -14,6 +14,7 @@ export class List {
     this.body = $("rows");
     this.next = null;
     this.held = 0;
+    this.heldMore = false; // more than was sent
     // At the press, not at the click: in a stream the row may have moved before the release.
     let pressed = false;
     this.body.addEventListener("pointerdown", (event) => {
@@ -31,7 +32,8 @@ export class List {
   show({ rows, next }) {
     this.body.replaceChildren(...rows.map((row) => this.make(row)));
     this.setNext(next);
-    this.hold(0);
+    this.held = 0;
+    this.hold(0, false);
     this.makeReachable();
   }
 
@@ -49,7 +51,7 @@ export class List {
     if (!rows.length) return;
     announce(`${rows.length}${skipped ? " and more" : ""} new events`);
     if (this.body.contains(document.activeElement)) {
-      this.hold(this.held + rows.length);
+      this.hold(rows.length, skipped);
       return;
     }
     const fresh = rows.map((row) => this.make(row));
@@ -77,6 +79,16 @@ export class List {
     const row = [...this.body.children].find((each) => each.dataset.seq === String(seq));
     if (row) this.focus(row);
     return Boolean(row);
+  }
+
+  /** Back into a list that was made anew. */
+  focusFirst() {
+    if (!this.isEmpty) this.focus(this.body.firstElementChild);
+  }
+
+  /** The number of its first row; 0 if it has none. */
+  get newest() {
+    return this.isEmpty ? 0 : Number(this.body.firstElementChild.dataset.seq);
   }
 
   renameLanes() {
@@ -113,10 +125,12 @@ export class List {
     $("older").hidden = next === null;
   }
 
-  hold(count) {
-    this.held = count;
-    $("show-new").hidden = count === 0;
-    $("show-new").textContent = `Show ${count} new`;
+  /** So many more wait to be shown, and perhaps others that were skipped. */
+  hold(count, skipped) {
+    this.heldMore = (this.held > 0 && this.heldMore) || skipped;
+    this.held += count;
+    $("show-new").hidden = this.held === 0;
+    $("show-new").textContent = `Show ${this.held}${this.heldMore ? "+" : ""} new`;
   }
 
   trim() {
