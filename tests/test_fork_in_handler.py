@@ -1,17 +1,22 @@
-"""A signal handler that forks in the middle of track()."""
+"""Forks in the middle of track(), and in the hooks of others."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from support import run_program
+from support.apps import assert_arrived
+from support.heirs import run_heirs
 from whisperr.sandbox import Sandbox
 
 PROGRAM = """
 import os, signal, sys
 from whisperr import Whisperr
 
-client = Whisperr(sys.argv[2], base_url=sys.argv[1], flush_at=1, max_queue_size=1_000_000)
+journal = {"journal_dir": "journal"} if sys.argv[4] else {}
+client = Whisperr(sys.argv[2], base_url=sys.argv[1], flush_at=1, max_queue_size=1_000_000, **journal)
 parent = os.getpid()
 children = []
 
@@ -41,20 +46,138 @@ for pid in children:
 """
 
 
-def _counts(tmp_path: Path, server: Sandbox, key: str, state: str) -> None:
-    run_program(PROGRAM, tmp_path, arguments=[server.url, key, state])
+def _counts(tmp_path: Path, server: Sandbox, key: str, state: str, journal: str) -> None:
+    run_program(PROGRAM, tmp_path, arguments=[server.url, key, state, journal])
     ledger = server.ledger(key)
     expected = 40 + (state == "used")  # each call once, in the parent; each child's own once
     assert (ledger["arrived"], ledger["numbers"], ledger["twice"]) == (expected, expected, 0)
 
 
+with_journal_or_not = pytest.mark.parametrize("journal", ["", "journal"], ids=["memory", "journal"])
+
+
+@with_journal_or_not
 def test_a_call_that_forks_is_delivered_by_the_parent_alone(
-    tmp_path: Path, server: Sandbox, key: str
+    tmp_path: Path, server: Sandbox, key: str, journal: str
 ) -> None:
     """The call goes on in both processes; its event arrives once, the child's own events too."""
-    _counts(tmp_path, server, key, "used")
+    _counts(tmp_path, server, key, "used", journal)
 
 
-def test_the_first_call_of_a_process_may_fork(tmp_path: Path, server: Sandbox, key: str) -> None:
+@with_journal_or_not
+def test_the_first_call_of_a_process_may_fork(
+    tmp_path: Path, server: Sandbox, key: str, journal: str
+) -> None:
     """Likewise where there was no sender yet when the fork came."""
-    _counts(tmp_path, server, key, "fresh")
+    _counts(tmp_path, server, key, "fresh", journal)
+
+
+# Another process looks for what the dead left, and finds nothing.
+STRANGER = """
+def look():
+    stranger = durable()
+    assert stranger.flush()
+    assert stranger.stats()["adopted"] == 0, stranger.stats()
+    assert stranger.shutdown()
+
+"""
+# Forks when a method of ours is called for the first time, before it or behind it. The child
+# goes on with the call when its parent has done so.
+FORKS_INSIDE = """
+children = []
+gate, opened = os.pipe()
+
+def fork_inside(kind, name, behind=False):
+    method = getattr(kind, name)
+
+    def forking(*arguments):
+        result = method(*arguments) if behind else None
+        setattr(kind, name, method)
+        pid = os.fork()
+        if pid:
+            children.append(pid)
+        else:
+            track(client, [1])  # as a signal handler that forks and goes on
+            os.read(gate, 1)
+        return result if behind else method(*arguments)
+
+    setattr(kind, name, forking)
+"""
+MOMENTS = {
+    "a new engine": 'fork_inside(whisperr._engine.Engine, "__init__", behind=True)',
+    "a new worker": 'fork_inside(whisperr._worker.Worker, "__init__", behind=True)',
+    "a new journal": 'fork_inside(whisperr._journal.Journal, "__init__")',
+    "a new chain": 'fork_inside(whisperr._chains.Chain, "new_segment")',
+    "a first segment": 'fork_inside(whisperr._log.Log, "_make")',
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_fork_inside_the_first_call(
+    tmp_path: Path, server: Sandbox, key: str, moment: str
+) -> None:
+    """Parent and child each go on in their own journal, and nobody takes the living parent's."""
+    source = f"""
+{STRANGER}
+{FORKS_INSIDE}
+client = durable()
+import whisperr._journal, whisperr._worker
+{MOMENTS[moment]}
+parent = os.getpid()
+undelivered(client, [0])
+if os.getpid() != parent:
+    track(client, [2])
+    assert client.shutdown(), client.stats()
+    os._exit(0)
+os.write(opened, b"!")
+reap(children)
+assert children
+reap([fork(look)])
+track(client, [3])
+assert client.shutdown(), client.stats()
+assert files() == [], files()
+"""
+    run_heirs(server, key, tmp_path, source)
+    assert_arrived(server, key, range(4))
+
+
+@pytest.mark.parametrize("token", ["page", "pid"])
+def test_a_hook_of_the_application_that_comes_first(
+    tmp_path: Path, server: Sandbox, key: str, token: str
+) -> None:
+    """What it tracks in the child is the child's, and the child's journal stays open."""
+    source = f"""
+{STRANGER}
+def first():
+    if tracking:
+        track(client, [tracking.pop()])
+
+tracking = [1]
+
+os.register_at_fork(after_in_child=first)
+from whisperr import _process
+if {token == "pid"}:
+    _process._new = _process._ByPid
+client = durable()
+track(client, [0])
+
+def child():
+    ready.set()
+    assert done.wait(20)
+    track(client, [2])
+    assert client.shutdown(), client.stats()
+
+import multiprocessing
+context = multiprocessing.get_context("fork")
+ready, done = context.Event(), context.Event()
+pid = fork(child)
+tracking.clear()
+assert ready.wait(20)
+reap([fork(look)])
+done.set()
+reap([pid])
+assert client.shutdown()
+assert files() == [], files()
+"""
+    run_heirs(server, key, tmp_path, source)
+    assert_arrived(server, key, range(3))

@@ -148,6 +148,37 @@ def test_a_disk_that_is_full_from_the_begin(
     assert_all_once(server, key, 1100)
 
 
+FULL_FOR_AN_ADOPTER = """
+heard = Heard()
+filler = Filler(sys.argv[1])
+client = new_journal(sys.argv[1] + "/journal", on_error=heard, max_batch_size=50, max_retries=0)
+for _ in range(5):
+    client.flush()  # some of what the dead left arrives, and no note of it can be made
+heard.account(client)
+filler.end()
+"""
+
+
+def test_a_full_disk_while_another_process_is_adopted(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """That no note can be made is said once, however many passes find it."""
+    with tmpfs(tmp_path) as disk:
+        (tmp_path / "first").mkdir()
+        tracking = FILLING + "payload(new_journal(sys.argv[1]), range(200))\ndie()\n"
+        leave_dead(server, key, tmp_path / "first", tracking, arguments=[disk / "journal"])
+        faults = [{"do": "delay", "seconds": 0}, {"do": "status", "status": 503}]
+        server.inject(key, *(fault for _ in range(3) for fault in faults))
+        (line,) = run(server, key, tmp_path, FULL_FOR_AN_ADOPTER, disk)
+        told = [report for report in line["reports"] if report[0] == "journal"]
+        assert len(told) == 1 and "no note can be made" in told[0][1], line["reports"]
+        assert_ledger(line["stats"])
+        found = arrived(server, key)
+        assert set(found) == set(range(200))
+        ledger = server.ledger(key)
+        assert (ledger["arrived"], ledger["numbers"]) == (200, 200)
+
+
 def test_a_disk_without_room_for_another_file(server: Sandbox, key: str, tmp_path: Path) -> None:
     """Full of names, not of bytes."""
     with tmpfs(

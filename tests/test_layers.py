@@ -29,6 +29,7 @@ LAYERS = {
     "whisperr._errors": 0,
     "whisperr._outcome": 0,
     "whisperr._registry": 0,
+    "whisperr._turn": 0,
     "whisperr._json": 0,
     "whisperr._totals": 0,
     "whisperr.billing": 0,
@@ -63,8 +64,7 @@ LAYERS = {
 _THREADS = frozenset(
     name
     for name, layer in LAYERS.items()
-    if layer >= 12
-    or name in {"whisperr._buffer", "whisperr._exits", "whisperr._journal", "whisperr._worker"}
+    if layer >= 12 or name in {"whisperr._exits", "whisperr._worker"}
 )
 KEYS = {
     "requests": frozenset({"whisperr._transport"}),

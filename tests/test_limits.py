@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,6 +122,22 @@ def test_a_batch_that_comes_back_to_a_full_queue_is_the_oldest(server: Sandbox, 
     assert numbers_at(server, key) == list(range(50, 150))
     assert reports.counts("dropped") == [50]
     assert reports.counts("retry_exhausted") == [100]
+
+
+@pytest.mark.parametrize("journal", [False, True], ids=["memory", "journal"])
+def test_an_event_larger_than_the_queue_may_be(
+    server: Sandbox, key: str, tmp_path: Path, journal: bool
+) -> None:
+    """It is delivered all the same, when it is the only one that waits."""
+    kept = {"journal_dir": tmp_path / "journal"} if journal else {}
+    with open_client(server.url, key, max_queue_bytes=10_000, flush_at=1, **kept) as client:
+        for number in range(3):
+            track(client, [number], text="x" * 50_000)
+            server.wait_for(key, number + 1)
+        assert client.flush()
+        assert (client.stats()["delivered"], client.stats()["spilled"]) == (3, 0)
+        assert client.stats()["requests"] == 3
+    assert_arrived(server, key, 3)
 
 
 def test_identities_and_events_are_evicted_by_age(server: Sandbox, key: str) -> None:

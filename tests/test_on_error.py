@@ -179,6 +179,22 @@ def test_a_callback_that_asks_for_a_flush_gets_one(server: Sandbox, key: str) ->
 # --- from which thread
 
 
+def test_a_callback_that_flushes_at_every_failure_does_not_spin(server: Sandbox, key: str) -> None:
+    """A pass that failed is not followed by another at once, whoever asks for it inside."""
+    server.inject(key, {"do": "status", "status": 401, "times": -1})
+    clients: list[Whisperr] = []
+    options = {"on_error": lambda error: clients[0].flush(), "max_retries": 0}
+    with open_client(server.url, key, flush_interval=0.4, **options) as client:
+        clients.append(client)
+        track(client, range(10))
+        client.flush()
+        with pytest.raises(TimeoutError):  # a second of intervals, and no more than these
+            server.wait_for(key, 10, 1.0, field="requests")
+        server.clear_faults(key)
+        flush_until_settled(client)
+    assert_arrived(server, key, 10)
+
+
 def test_a_refused_call_is_reported_to_its_caller(server: Sandbox, key: str) -> None:
     """What a call itself can't take is reported in the thread that calls, before the call ends."""
     reports = Reports()

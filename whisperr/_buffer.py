@@ -13,8 +13,7 @@ Guarded by nothing: no step here needs two things to change at once.
     lease(), settle() and restore() belong to the sender's pass (one at a time), and so does
     _moves, by which a reader knows that it looked while nothing was on its way;
     put_*(), evict() and abandon() to anybody.
-    _evicting is only ever tried, never waited for: whoever is evicting goes on until the
-    limits hold, so a second one has nothing to do.
+    Whose turn it is to evict goes on until the limits hold, so a second one has nothing to do.
 Fork: never reset. The engine throws the whole buffer away in the child.
 """
 
@@ -22,11 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import threading
 from collections import deque
 from typing import Any, Callable, TypeVar
 
 from whisperr._totals import Total
+from whisperr._turn import Turn
 from whisperr._wire import Encoder, Event, Identity, Record
 
 R = TypeVar("R", Event, Identity)
@@ -55,7 +54,7 @@ class Buffer:
         self._evicted = Total()
         self._spill = spill  # False: the record is on no disk, and so it is lost
         self._reported = 0
-        self._evicting = threading.Lock()
+        self._evicting = Turn()
         self._moves = 0  # odd while the sender has a record in its hands, in no deque
 
     # --- anybody
@@ -120,7 +119,7 @@ class Buffer:
         return count
 
     def _evict(self) -> None:
-        while self._is_over() and self._evicting.acquire(False):
+        while self._is_over() and self._evicting.take():
             try:
                 while self._is_over() and self._drop_oldest():
                     pass
@@ -130,7 +129,9 @@ class Buffer:
                 return
 
     def _is_over(self) -> bool:
-        return self.waiting() > self._max_records or self._bytes.read() > self._max_bytes
+        """One record may be as large as it likes."""
+        waiting = self.waiting()
+        return waiting > self._max_records or (waiting > 1 and self._bytes.read() > self._max_bytes)
 
     def _drop_oldest(self) -> bool:
         queue = self.events if self._events_are_older() else self.identities

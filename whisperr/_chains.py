@@ -80,11 +80,14 @@ def _check_folder(path: str) -> os.stat_result:
 class Chain:
     """The right to one chain of segments, while its lock is held."""
 
-    def __init__(self, folder: str, name: str, key: tuple[int, int, int, str]) -> None:
+    def __init__(
+        self, folder: str, name: str, key: tuple[int, int, int, str], token: object
+    ) -> None:
         self.folder = folder
         self.name = name
         self.prefix = name[:20].encode()
         self._key = key
+        self._token = token  # of _held
         self._mapped: bool | None = None  # not known yet
         self._sequences = count(1)
         self._fds: list[int] = []  # one, while the lock is held
@@ -113,6 +116,8 @@ class Chain:
         """The next one of this chain. OSError: no room, no right."""
         if self._mapped is None:
             self._mapped = can_map(os.stat(self.folder).st_dev)
+        if self._key[0] != os.getpid():  # a signal handler forked inside the rotation
+            raise OSError(errno.EPERM, "the chain of another process")
         sequence = next(self._sequences)
         header = Header(where, self.prefix, sequence, time.time_ns(), environment)
         path = segment_path(self.folder, self.name, sequence)
@@ -128,11 +133,12 @@ class Chain:
 
     def release(self, remove: bool) -> None:
         """Give the lock back. ``remove``: nothing of the chain is left."""
-        if remove and self._fds:
+        if remove and self._fds and self._key[0] == os.getpid():
             with contextlib.suppress(OSError):
                 os.unlink(lock_path(self.folder, self.name))
         self.disown()
-        _held.pop(self._key, None)
+        if _held.get(self._key) is self._token:  # not another owner's by now
+            _held.pop(self._key, None)
 
     def disown(self) -> None:
         """Close the descriptor, if it still is the one of the lock file."""
@@ -164,7 +170,7 @@ def _take(folder: str, name: str, flags: int) -> Chain | None:
         return None
     chain = None
     try:
-        chain = Chain(folder, name, key)
+        chain = Chain(folder, name, key, token)
         if chain._lock(flags):
             return chain
         chain.release(remove=False)

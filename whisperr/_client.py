@@ -283,7 +283,9 @@ class Whisperr:
 
     def _engine_of_this_process(self, before: Engine | Unmade) -> Engine:
         """Two threads may be here at once: one heir is made."""
-        self._engine = engine = before.heir()
+        engine = before.heir()
+        if engine.here[0]:  # else a signal handler forked inside that: this call is the parent's
+            self._engine = engine
         return engine
 
     def _own_engine(self) -> Engine | None:

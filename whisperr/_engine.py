@@ -240,6 +240,8 @@ class Engine:
         """What delivers, made at the first use. None in a process that can't send."""
         worker = self._parts.get("worker")
         if worker is None:
+            if not self.here[0]:  # a signal handler forked inside the first call: see heir()
+                return None
             if not can_send():
                 self._hold()
                 return None

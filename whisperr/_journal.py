@@ -9,8 +9,7 @@ Guarantees:
     in memory alone, which is reported once, and the disk is tried again at every pass.
     What is adopted is delivered with its own ids, its own times and its own environment.
 Guarded by nothing: keep_*() may come from any thread and any handler. All else belongs to the
-    sender's pass, save for _trim(), whose lock is tried and never waited for: whoever holds
-    it goes on until the limit holds.
+    sender's pass, save for _trim(), which is one call's turn: it goes on until the limit holds.
 Fork: the child closes its copies (after_fork_in_child) and has a journal of its own.
 """
 
@@ -18,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from bisect import bisect_right
 from collections import deque
@@ -29,10 +27,11 @@ from whisperr import _atfork, _chains, _frames
 from whisperr._chains import Chain
 from whisperr._ledger import Ledger, Reason
 from whisperr._log import SMALLEST, Log
-from whisperr._process import here
+from whisperr._process import Here
 from whisperr._report import logger
 from whisperr._segments import PASSING, Found, Segment
 from whisperr._settings import Settings
+from whisperr._turn import Turn
 from whisperr._wire import Event, Identity, Record
 
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
@@ -58,11 +57,11 @@ class Journal:
     """What one client of this process has on disk."""
 
     def __init__(
-        self, settings: Settings, environment: bytes, prefix: bytes, ledger: Ledger
+        self, settings: Settings, environment: bytes, prefix: bytes, ledger: Ledger, here: Here
     ) -> None:
         assert settings.journal_dir is not None
         self.adopt_at = 0.0  # monotonic; at once
-        self._here = here()
+        self._here = here
         self._folder = settings.journal_dir
         self._where = _chains.destination(settings.base_url, settings.key.reveal())
         self._environment = environment
@@ -74,14 +73,18 @@ class Journal:
         self._adopted: list[Log] = []
         self.more_dead = False  # left unclaimed, as there was no room
         self._told: set[str] = set()  # names of files that were reported once
-        self._trimming = threading.Lock()
+        self._trimming = Turn()
         self._room = 0  # bytes in the folder up to the limit, when it was last looked at
         self._made = 0  # bytes since then
-        self._log = self._new_log(self._new_chain, SMALLEST, self._trim)
+        self._log = self._new_log(self._new_chain, SMALLEST, self._failed, self._trim)
         _atfork.join(self)
 
     def _new_log(
-        self, new_chain: Callable[[], Chain], smallest: int, on_rotation: Callable[[int], None]
+        self,
+        new_chain: Callable[[], Chain],
+        smallest: int,
+        on_failure: Callable[[OSError], None],
+        on_rotation: Callable[[int], None],
     ) -> Log:
         return Log(
             new_chain,
@@ -89,8 +92,9 @@ class Journal:
             self._environment,
             smallest,
             self._max_bytes // 16,
-            self._failed,
+            on_failure,
             on_rotation,
+            self._here,
         )
 
     # --- any thread
@@ -120,14 +124,21 @@ class Journal:
     def spill(self, record: Record) -> bool:
         """Memory has no room for it. False: it is on no disk, and so it is lost."""
         handle = _segment_of(record)
-        segment = None if handle is None else self._find(handle)[1]
-        if segment is None:
+        if handle is None:
             return False
+        log, segment = self._find(handle)
+        if segment is None:
+            left = log.has_left(handle)
+            self._ledger.spilled.add(int(left))
+            return left
         self._ledger.spilled.add(1)
-        if segment.spill(record[0]):
-            return True
-        self._ledger.spilled.add(-1)
-        return False
+        if not segment.spill(record[0]):
+            self._ledger.spilled.add(-1)
+            return False
+        if segment.take_settled(record[0]):  # it was in flight, and the answer came meanwhile
+            self._ledger.spilled.add(-1)
+            self._ledger.delivered.add(1)
+        return True
 
     def _find(self, handle: int) -> tuple[Log, Segment | None]:
         for log in [*self._adopted, self._log]:
@@ -156,21 +167,25 @@ class Journal:
         was: others may have made more.
         """
         self._made += size
-        if self._made * _SHARES < self._room or not self._trimming.acquire(False):
+        if self._made * _SHARES < self._room:
+            return
+        if not self._trimming.take():
             return
         try:
             self._made = 0
-            folder = self._open_folder()
-            while True:
-                self._room = self._max_bytes - _chains.used_bytes(folder)
-                lost = self._drop_oldest() if self._room < 0 else None
-                if lost is None:
-                    return
-                self._lost(lost, "the journal is full (max_journal_bytes): dropped the oldest")
+            self._trim_to_limit(self._open_folder())
         except OSError as error:
             self._failed(error)
         finally:
             self._trimming.release()
+
+    def _trim_to_limit(self, folder: str) -> None:
+        while True:
+            self._room = self._max_bytes - _chains.used_bytes(folder)
+            lost = self._drop_oldest() if self._room < 0 else None
+            if lost is None:
+                return
+            self._lost(lost, "the journal is full (max_journal_bytes): dropped the oldest")
 
     def _drop_oldest(self) -> int | None:
         for log in [*self._adopted, self._log]:
@@ -230,6 +245,25 @@ class Journal:
             if segment is not None:
                 log.settle(segment, settled)
         self._retire_adopted()
+
+    def arrived_after_all(self, records: Sequence[Record]) -> int:
+        """An exit gave some of these up while they were in flight; how many of them it had spilled.
+
+        Else they would be read again, sent again, and settled twice.
+        """
+        found = 0
+        for record in records:
+            handle = _segment_of(record)
+            segment = None if handle is None else self._find(handle)[1]
+            if segment is not None:
+                segment.settled_early.add(record[0])  # first noted, then looked, as in spill()
+                found += segment.take_settled(record[0])
+        self._ledger.spilled.add(-found)
+        return found
+
+    def has_older(self, number: int) -> bool:
+        """Something of this process is on disk alone that is older than this."""
+        return any(segment.has_older(number) for segment in self._log)
 
     def _retire_adopted(self) -> None:
         for log in [log for log in self._adopted if log.retire_if_done()]:
@@ -330,10 +364,15 @@ class Journal:
                 self._tell(item.segment.path, what if item.is_file else "a segment is no file")
         self._ledger.adopted.add(count)
         self._ledger.spilled.add(count)
-        log = self._new_log(lambda: chain, _NOTES, lambda size: None)
+        log = self._new_log(lambda: chain, _NOTES, self._cannot_note, lambda size: None)
         log.inherit(chain, [item.segment for item in found])
         if not log.retire_if_done():
             self._adopted.append(log)
+
+    def _cannot_note(self, error: OSError) -> None:
+        """It is delivered all the same, and sent again by the next process, under the same ids."""
+        why = f"no note can be made of what is adopted ({os.strerror(error.errno or 0)})"
+        self._tell(self._folder, why, once=why)
 
     def _tell(self, name: str, message: str, once: str | None = None) -> None:
         if (once or name) not in self._told:
@@ -348,6 +387,8 @@ class Journal:
 
     def after_fork_in_child(self) -> None:
         """Close what the parent goes on with. Again, where a fork ran no hook: no harm."""
+        if self._here[0]:  # made in this child: another hook came before ours
+            return
         for log in [self._log, *self._adopted]:
             log.disown()
 

@@ -23,7 +23,7 @@ from typing import Callable, Iterator, Sequence
 
 from whisperr._chains import Chain
 from whisperr._frames import encode_settled
-from whisperr._process import here
+from whisperr._process import Here
 from whisperr._segments import Segment
 from whisperr._wire import Record
 
@@ -48,6 +48,7 @@ class Log:
         largest_bytes: int,
         on_failure: Failed,
         on_rotation: Callable[[int], None],
+        here: Here,
     ) -> None:
         self.current: Segment | None = Segment()  # None: there is no file to be had
         self._oldest: Segment = self.current
@@ -60,7 +61,8 @@ class Log:
         self._on_failure = on_failure
         self._on_rotation = on_rotation
         self._unsaid: list[int] = []  # numbers that are done, and whose frame found no room
-        self._here = here()
+        self._here = here
+        self._left: set[int] = set()  # handles of segments that were left to the next process
 
     def inherit(self, chain: Chain, segments: Sequence[Segment]) -> None:
         """Begin with the segments of a dead process, in order."""
@@ -91,6 +93,10 @@ class Log:
         """The segment that a record names, while its file is there."""
         found = self._files.get(handle)
         return found[0] if found else None
+
+    def has_left(self, handle: int) -> bool:
+        """The segment that a record names is on disk, for whoever adopts it."""
+        return handle in self._left
 
     def drop_oldest(self, last_too: bool = False) -> int | None:
         """Delete the oldest segment, settled or not; how many records are lost, or None: none is left.
@@ -243,12 +249,13 @@ class Log:
         newest.next.setdefault("next", Segment())
         segments = list(self)
         for segment in segments:  # all, before the lock is given back
-            segment.close()
+            segment.let_go()
+        self._left.update(self._files)
+        chains = {id(chain): chain for _, chain in self._files.values()}
         for segment in segments:
-            chain = self._chain_of(segment)
             self._files.pop(segment.handle, None)
-            if chain is not None:
-                chain.release(remove=False)
+        for chain in chains.values():
+            chain.release(remove=False)
         self._oldest = self.current = self._newest()
 
     def is_lost(self) -> bool:

@@ -194,7 +194,8 @@ class Segment:
         self._end = 0
         self._settled = 0
         self.is_dropped = False
-        self._spilled: deque[int] = deque()
+        self.settled_early: set[int] = set()  # numbers that an exit gave up, and that arrived
+        self._spilled: deque[int] = deque()  # ascending, as far as others don't come between
         self._frames: dict[int, Frame] | None = None  # while they are being loaded
 
     # --- the owner, any thread
@@ -235,11 +236,24 @@ class Segment:
 
     def spill(self, number: int) -> bool:
         """From now on the record is here alone. False: it isn't here, and so it is lost."""
-        self._spilled.append(number)
+        if self.has_older(number):
+            self._spilled.append(number)
+        else:  # the first; or it was read, and there was no room for it
+            self._spilled.appendleft(number)
         if self.is_dropped:
             with contextlib.suppress(IndexError):  # drop() has counted it
                 self._spilled.popleft()
                 return False
+        return True
+
+    def take_settled(self, number: int) -> bool:
+        """Take one out again that has arrived. False: it isn't one, or is not here (yet)."""
+        if number not in self.settled_early:
+            return False
+        try:
+            self._spilled.remove(number)
+        except ValueError:
+            return False
         return True
 
     def drop(self) -> int:
@@ -272,12 +286,21 @@ class Segment:
         """The file is where it was made, and so will be found."""
         try:
             return os.stat(self.path).st_ino == self._inode
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
+        except OSError:  # nobody can tell now
+            return True
 
     def backlog(self) -> int:
         """Records that are here alone."""
         return len(self._spilled)
+
+    def has_older(self, number: int) -> bool:
+        """Its oldest record that is here alone is older than this."""
+        try:
+            return self._spilled[0] < number
+        except IndexError:
+            return False
 
     def load(self, count: int) -> tuple[list[Record], int]:
         """At most ``count`` of those that are here alone, and how many could not be read.
@@ -293,7 +316,7 @@ class Segment:
             try:
                 frames = self._read()
             except OSError:
-                dropped = sum(not self.spill(number) for number in numbers)
+                dropped = sum(not self.spill(number) for number in reversed(numbers))
                 if not dropped:
                     raise
                 return [], dropped

@@ -50,9 +50,12 @@ class Sender:
         self._ledger = ledger
         self._reporter = reporter
         self._id_prefix = id_prefix
+        #: After a pass that did not give up: everything that was there at its begin is settled.
+        #: Else some of it was read from the disk, and spilled again for what came meanwhile.
+        self.complete = True
 
     def run(self) -> bool:
-        """One pass. True when everything that waited at its begin was settled."""
+        """One pass. True unless it gave up; see also ``complete``."""
         if self._journal is not None:
             self._journal.look_after()
         try:
@@ -60,6 +63,7 @@ class Sender:
             # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever:
             # so many records from the disk, the oldest first, are surely all that there is now.
             left = self._buffer.waiting() + self._backlog()
+            newest = self._ledger.numbers.next() if left else 0
             settled = self._send_waiting()
             while settled and (left > 0 or self._more_dead()):
                 refilled = self._refill()
@@ -68,6 +72,7 @@ class Sender:
                     break
                 left -= refilled
                 settled = self._send_waiting()
+            self.complete = self._journal is None or not self._journal.has_older(newest)
             return settled
         finally:
             self._buffer.restore()
@@ -178,6 +183,8 @@ class Sender:
         """How many of them had not been given up before."""
         count = self._buffer.settle(len(part))
         if self._journal is not None:
+            if count < len(part):
+                count += self._journal.arrived_after_all(part)
             self._journal.settle(part)
         return count
 

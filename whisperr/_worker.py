@@ -82,7 +82,7 @@ class Worker:
         if settings.journal_dir is not None:
             from whisperr._journal import Journal
 
-            self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger)
+            self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger, here)
         self._here = here
         self._flush_at = settings.flush_at
         self._interval = settings.flush_interval
@@ -101,6 +101,8 @@ class Worker:
         self._starting: dict[str, tuple[int, object]] = {}  # by which thread
         self._thread: threading.Thread | None = None
         self._asked: deque[Barrier] = deque()
+        self._again = False  # a callback inside a pass has asked for another
+        self._is_repeated = False  # this pass was asked for so, by one that failed
         self._deadline: float | None = None  # monotonic, of an exit or a shutdown
         self._last_moment: float | None = None  # likewise, a little earlier: see begin_exit
         self._retiring = False  # end when everything is delivered
@@ -126,9 +128,9 @@ class Worker:
             return True
         me = threading.get_ident()
         start = (me, object())
-        if self._starting.setdefault("by", start) is not start:
-            return self._starting.get("by", start)[0] != me  # a signal handler, inside ours?
         try:
+            if self._starting.setdefault("by", start) is not start:
+                return self._starting.get("by", start)[0] != me  # a signal handler, inside ours?
             if not self._is_running():
                 thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
                 thread.start()
@@ -137,12 +139,13 @@ class Worker:
         except RuntimeError:  # no more threads: limits, or too late in the process
             return False
         finally:
-            del self._starting["by"]
+            if "by" in self._starting and self._starting["by"] is start:
+                del self._starting["by"]
 
     def flush(self, deadline: float) -> bool:
         """A pass over all that waits now. True when all of it was settled before the deadline."""
         if self._passing_in == threading.get_ident():  # inside a pass: a callback, a handler
-            self._asked.append(Barrier())  # nobody waits for it, but a pass will come
+            self._again = True
             return False
         if self._is_inherited():
             return False
@@ -250,7 +253,7 @@ class Worker:
         before = self._last_moment
         self._last_moment = deadline if before is None else min(before, deadline)
         try:
-            return self._pass()
+            return self._pass() and self._sender.complete
         finally:
             self._last_moment = before
             self._passing.release()
@@ -270,7 +273,14 @@ class Worker:
         finally:
             self._passing_in = None
             for barrier in asked:
-                barrier.resolve(settled)
+                barrier.resolve(settled and self._sender.complete)
+            # One that fails again is not followed by a third: a callback may ask at each failure.
+            if self._again and (settled or not self._is_repeated):
+                self._asked.append(Barrier())  # nobody waits for it, but a pass will come
+                self._is_repeated = not settled
+            else:
+                self._is_repeated = False
+            self._again = False
         return settled
 
     def _pause(self, seconds: float) -> bool:

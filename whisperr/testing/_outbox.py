@@ -27,9 +27,10 @@ class OutboxMixin(_Case):
 
     whisperr_outbox: Recording
 
-    def __init_subclass__(cls, **options: object) -> None:
-        super().__init_subclass__(**options)
-        if cls.run is not OutboxMixin.run and unittest.TestCase.run is cls.run:
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        order = cls.__mro__
+        if unittest.TestCase in order and order.index(OutboxMixin) > order.index(unittest.TestCase):
             raise TypeError(f"{cls.__name__}: OutboxMixin must stand before the test case")
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
