@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Iterator
 
-from PIL import Image
+from PIL import Image, ImageColor
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -162,10 +162,16 @@ def photograph(driver: webdriver.Chrome, box: Sandbox, folder: Path, scheme: str
 
 def save(driver: webdriver.Chrome, path: Path) -> None:
     picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    # The commonest colours as they are: an average would mix the amber with the red.
-    common = sorted(picture.getcolors(1 << 24) or [], reverse=True)[:256]
+    # The commonest colours as they are, and those of the legend, however small: an average would
+    # mix the amber with the red.
+    legend = driver.execute_script(
+        "return ['--arrived', '--failed', '--refused', '--resent', '--twice'].map("
+        "name => getComputedStyle(document.documentElement).getPropertyValue(name))"
+    )
+    common = sorted(picture.getcolors(1 << 24) or [], reverse=True)
+    colours = [ImageColor.getrgb(name.strip()) for name in legend] + [c for _, c in common]
     palette = Image.new("P", (1, 1))
-    palette.putpalette([part for _, colour in common for part in colour])
+    palette.putpalette([part for colour in colours[:256] for part in colour])
     picture.quantize(palette=palette, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
