@@ -43,9 +43,10 @@ from support.inputs import (
     values,
 )
 from support.rows import named, same
-from whisperr import _json
+from whisperr import Whisperr, _json
 from whisperr._json import MAX_DEPTH, MAX_ITEMS, Unencodable, encode
 from whisperr.sandbox import Sandbox
+from whisperr.testing import recording
 
 EXAMPLES = 2_100
 FLOATS_DIGITS = decimal.Decimal("0.1000000000000000055511151231257827")
@@ -344,3 +345,21 @@ def test_each_object_of_a_call_has_its_own_100_levels(
         assert client.flush()
         assert client.stats()["delivered"] == 1
     assert reports.counts("dropped") == [1]
+
+
+@pytest.mark.parametrize(
+    ("properties", "where"),
+    [
+        ({"owner": object()}, "properties.owner"),
+        ({"cart": [1, 2, {"owner": object()}]}, "properties.cart.2.owner"),
+        ({"when": {1: {uuid.UUID(int=7): object()}}}, f"properties.when.1.{uuid.UUID(int=7)}"),
+        ({object(): 1}, "properties"),
+    ],
+)
+def test_what_cannot_be_sent_is_found(properties: Any, where: str) -> None:
+    """The detail for on_error says where in the call the value stands; the message names its type."""
+    with recording(check=False) as events:
+        Whisperr("wrk_k").track("u", "order_paid", properties)
+    (refused,) = events.refused
+    assert refused.detail == where
+    assert "of type object" in refused.message

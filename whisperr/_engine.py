@@ -159,7 +159,7 @@ class Engine:
         if issubclass(kind, Refused):
             message, detail = str(error), error.detail  # type: ignore[attr-defined]
         elif issubclass(kind, Unencodable):
-            message, detail = str(error), None
+            message, detail = str(error), ".".join(error.path) or None  # type: ignore[attr-defined]
         else:  # its text may hold anything
             message, detail = kind.__name__, None
         self._lost(Reason.REFUSED, f"refused a call: {message}", detail)

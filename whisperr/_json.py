@@ -60,6 +60,10 @@ _TO_BRACES = bytes.maketrans(b"[]", b"{}")
 class Unencodable(ValueError):
     """The value has no JSON form. Its text names types, never values."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.path: list[str] = []  # keys and indices down to the value, where that is known
+
 
 def encode(value: Any, depth: int = MAX_DEPTH) -> bytes:
     """Encode one value, a snapshot that later changes of it cannot reach.
@@ -126,14 +130,23 @@ def _normalise(value: Any, depth: int) -> Any:
             raise Unencodable("nested over the limit of levels")
         # dict.items in one step: another thread may be changing it.
         items = list(dict.items(value))
-        return {key_text(key): _normalise(item, depth - 1) for key, item in items}
+        return {key_text(key): _part(key, item, depth - 1) for key, item in items}
     if isinstance(value, (list, tuple)):
         if depth < 1:
             raise Unencodable("nested over the limit of levels")
         # What it holds, not what an ``__iter__`` of its own says: orjson does the same.
         parts = list.copy(value) if isinstance(value, list) else list(tuple.__iter__(value))
-        return [_normalise(part, depth - 1) for part in parts]
+        return [_part(index, part, depth - 1) for index, part in enumerate(parts)]
     return _normalise(convert(value), depth)
+
+
+def _part(name: Any, value: Any, depth: int) -> Any:
+    """What stands under a key or an index. An error says under which."""
+    try:
+        return _normalise(value, depth)
+    except Unencodable as error:
+        error.path.insert(0, key_text(name))
+        raise
 
 
 def _text(value: str) -> str:
