@@ -63,7 +63,7 @@ class Sender:
             # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever:
             # so many records from the disk, the oldest first, are surely all that there is now.
             left = self._buffer.waiting() + self._backlog()
-            newest = self._ledger.numbers.next() if left else 0
+            newest = self._ledger.numbers.next() if self._journal is not None else 0
             settled = self._send_waiting()
             while settled and (left > 0 or self._more_dead()):
                 refilled = self._refill()
