@@ -60,8 +60,8 @@ class Sender:
             self._journal.look_after()
         try:
             self._report_news()
-            # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever:
-            # so many records from the disk, the oldest first, are surely all that there is now.
+            # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever: a
+            # pass reads so many records from the disk, the oldest first, and ends.
             left = self._buffer.waiting() + self._backlog()
             newest = self._ledger.numbers.next() if self._journal is not None else 0
             settled = self._send_waiting()
