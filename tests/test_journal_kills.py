@@ -21,6 +21,7 @@ from whisperr import _chains
 from whisperr._chains import Chain
 from whisperr._frames import encode_event
 from whisperr._log import Log
+from whisperr._process import here
 from whisperr._segments import Segment
 from whisperr.sandbox import Sandbox
 
@@ -113,6 +114,7 @@ def test_a_segment_dropped_meanwhile_does_not_give_the_log_up(
         128 * 1024,
         lambda error: pytest.fail(str(error)),
         lambda size: None,
+        here(),
     )
     first = log.append(frame)
     is_there = Segment.is_there

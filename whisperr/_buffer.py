@@ -88,6 +88,14 @@ class Buffer:
         moves = self._moves
         return self.pending() == 0 and self._moves == moves and moves % 2 == 0
 
+    def newest(self) -> int:
+        """The highest number that waits; -1 if none does."""
+        found = -1
+        for queue in (self.events, self.identities):
+            with contextlib.suppress(IndexError):
+                found = max(found, queue[-1][0])
+        return found
+
     def evicted(self) -> int:
         """Records dropped by the limits so far."""
         return self._evicted.read()

@@ -261,6 +261,10 @@ class Journal:
         self._ledger.spilled.add(-found)
         return found
 
+    def newest_spilled(self) -> int:
+        """The highest number of this process that is on disk alone; -1 if there is none."""
+        return max((segment.newest_spilled() for segment in self._log), default=-1)
+
     def has_older(self, number: int) -> bool:
         """Something of this process is on disk alone that is older than this."""
         return any(segment.has_older(number) for segment in self._log)

@@ -302,6 +302,13 @@ class Segment:
         except IndexError:
             return False
 
+    def newest_spilled(self) -> int:
+        """The number of its newest record that is here alone; -1 if none is."""
+        try:
+            return self._spilled[-1]
+        except IndexError:
+            return -1
+
     def load(self, count: int) -> tuple[list[Record], int]:
         """At most ``count`` of those that are here alone, and how many could not be read.
 

@@ -63,7 +63,7 @@ class Sender:
             # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever: a
             # pass reads so many records from the disk, the oldest first, and ends.
             left = self._buffer.waiting() + self._backlog()
-            newest = self._ledger.numbers.next() if self._journal is not None else 0
+            newest = self._newest()
             settled = self._send_waiting()
             while settled and (left > 0 or self._more_dead()):
                 refilled = self._refill()
@@ -72,7 +72,7 @@ class Sender:
                     break
                 left -= refilled
                 settled = self._send_waiting()
-            self.complete = self._journal is None or not self._journal.has_older(newest)
+            self.complete = self._journal is None or not self._journal.has_older(newest + 1)
             return settled
         finally:
             self._buffer.restore()
@@ -89,6 +89,11 @@ class Sender:
             else:
                 self._ledger.last_error = message
                 self._reporter.troubled(message, detail)
+
+    def _newest(self) -> int:
+        """The highest number of what waits or was spilled; -1 if there is none."""
+        spilled = -1 if self._journal is None else self._journal.newest_spilled()
+        return max(self._buffer.newest(), spilled)
 
     def _backlog(self) -> int:
         return 0 if self._journal is None else self._journal.backlog()
