@@ -126,9 +126,9 @@ class Journal:
         handle = _segment_of(record)
         if handle is None:
             return False
-        log, segment = self._find(handle)
+        segment = self._find(handle)[1]
         if segment is None:
-            left = log.has_left(handle)
+            left = any(log.has_left(handle) for log in [*self._adopted, self._log])
             self._ledger.spilled.add(int(left))
             return left
         self._ledger.spilled.add(1)
@@ -167,9 +167,7 @@ class Journal:
         was: others may have made more.
         """
         self._made += size
-        if self._made * _SHARES < self._room:
-            return
-        if not self._trimming.take():
+        if self._made * _SHARES < self._room or not self._trimming.take():
             return
         try:
             self._made = 0
