@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -185,6 +186,20 @@ def test_a_chain_is_given_back_by_its_owner_alone(tmp_path: Path) -> None:
     first.release(remove=False)
     assert Chain.claim(folder, first.name) is None
     second.release(remove=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chain_that_cannot_be_locked_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel has no more locks: a try at every pass would leave as many files."""
+
+    def no_locks(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(_chains.fcntl, "lockf", no_locks)
+    with pytest.raises(OSError, match="no locks"):
+        Chain.create(str(tmp_path), b"0" * 20)
     assert list(tmp_path.iterdir()) == []
 
 

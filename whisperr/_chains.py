@@ -177,7 +177,7 @@ def _take(folder: str, name: str, flags: int) -> Chain | None:
         return None
     except BaseException:
         if chain is not None:
-            chain.disown()
+            chain.release(remove=bool(flags))  # with the file, if it was made here
         _held.pop(key, None)
         raise
 

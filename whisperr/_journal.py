@@ -347,7 +347,7 @@ class Journal:
                     if error.errno in PASSING:  # without it, what it settles would be sent again
                         raise
                     self._tell(path, f"a segment can't be read ({type(error).__name__})")
-        except OSError:
+        except BaseException:
             chain.release(remove=False)
             raise
         return found
