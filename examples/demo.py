@@ -82,10 +82,11 @@ def _options() -> argparse.Namespace:
 
 def _hold(console: Console, server: Sandbox) -> None:
     """Until Ctrl-C or SIGTERM."""
-    console.print(f"everything that arrived is on {server.url}; Ctrl-C ends this")
     stop = threading.Event()
+    # Before anybody can know the address: a SIGTERM from then on leaves no server behind.
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     try:
+        console.print(f"everything that arrived is on {server.url}; Ctrl-C ends this")
         stop.wait()
     except KeyboardInterrupt:
         console.print()
