@@ -128,9 +128,8 @@ class Encoder:
         except TypeError:
             _unicode(user_id, "external_user_id")
             encoded = encode_by_rules(whole, _CALL_DEPTH)
-        call = encoded[
-            :-1
-        ]  # a copy: what orjson returns holds a scratch buffer of a kilobyte or more
+        # Also a copy: what orjson returns holds a scratch buffer of a kilobyte or more.
+        call = encoded[:-1]
         when = time_ns() if occurred_at is None else _nanoseconds(occurred_at)
         event: Event = (number, when, call, None, None)
         if context or message_id is not None:

@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
         return _failed(f"there is no folder {options.dir}")
     try:
         return _ACTIONS[options.action][0](options)
-    except BrokenPipeError:
+    except BrokenPipeError:  # an OSError, too, and for main()
         raise
     except OSError as error:
         return _failed(f"{error.strerror or error}: {error.filename or options.dir}")
@@ -189,7 +189,8 @@ def _deliver(options: argparse.Namespace) -> int:
     print(f"{stats['delivered']} delivered, {dropped} dropped, {left} left")
     if not settled:
         _say(stats["last_error"] or "the time was over")
-    others = _waiting_elsewhere(options.dir, options.base_url, key)
+    # As the client writes it: without a trailing slash, or it would be another destination.
+    others = _waiting_elsewhere(options.dir, client._settings.base_url, key)
     if others:
         _say(f"{others} records wait for another key or another base URL than {options.base_url}")
     # Nothing of this destination and something of others: it is the wrong one, most likely.
@@ -202,7 +203,7 @@ def _waiting_elsewhere(journal_dir: str, base_url: str, key: str) -> int:
     from whisperr._chains import destination
     from whisperr.cli._holdings import holdings
 
-    mine = destination(base_url.rstrip("/"), key).hex()
+    mine = destination(base_url, key).hex()
     rows = [_row(holding) for holding in holdings(journal_dir) if holding.owner is None]
     return sum(row["waiting"] for row in rows if row["destination"] != mine)
 
