@@ -11,9 +11,10 @@ import time
 from datetime import datetime
 from typing import Any, Callable, Mapping, Sequence
 
-from whisperr._engine import Engine, Unmade
-from whisperr._registry import Registry
-from whisperr._report import Superseded, log_to_stderr
+from whisperr._delivery.engine import Engine, LazyEngine
+from whisperr._encoding.records import Encoder
+from whisperr._process.registry import Registry
+from whisperr._reporting.reports import Superseded, log_to_stderr
 from whisperr._settings import (
     FLUSH_TIMEOUT,
     OnError,
@@ -22,7 +23,6 @@ from whisperr._settings import (
     make_settings,
     option_names,
 )
-from whisperr._wire import Encoder
 
 _EMPTY = (None, "")  # and not 0, which may be an id
 
@@ -93,15 +93,15 @@ class Whisperr:
     def _adopt(self, settings: Settings) -> None:
         self._settings = settings
         self._encoder = Encoder(settings.app_version, settings.max_event_bytes)
-        self._engine: Engine | Unmade | None = None
+        self._engine: Engine | LazyEngine | None = None
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
-            import whisperr._transport  # requests: now, and not while sending
+            import whisperr._delivery.transport  # requests: now, and not while sending
 
             if settings.journal_dir is not None:
-                import whisperr._journal  # noqa: F401
-        kind = double or (None if settings.disabled else Unmade)
+                import whisperr._journal.journal  # noqa: F401
+        kind = double or (None if settings.disabled else LazyEngine)
         if kind is not None:
             self._engine = kind(settings, self._encoder)
         _clients.add(self)
@@ -143,13 +143,13 @@ class Whisperr:
         if engine is None:
             return
         try:
-            if not engine.here[0]:
+            if not engine.token[0]:
                 engine = self._engine_of_this_process(engine)
             if not event_type or (not external_user_id and external_user_id in _EMPTY):
                 return
             engine.track(external_user_id, event_type, properties, context, occurred_at, message_id)
         except Exception as error:
-            engine.turn_away(error)
+            engine.reject(error)
 
     def identify(
         self,
@@ -176,7 +176,7 @@ class Whisperr:
         if engine is None:
             return
         try:
-            if not engine.here[0]:
+            if not engine.token[0]:
                 engine = self._engine_of_this_process(engine)
             if not external_user_id and external_user_id in _EMPTY:
                 return
@@ -192,7 +192,7 @@ class Whisperr:
                 }
             )
         except Exception as error:
-            engine.turn_away(error)
+            engine.reject(error)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now, in one pass, and wait for it.
@@ -281,10 +281,10 @@ class Whisperr:
 
     # --- the first call in a process
 
-    def _engine_of_this_process(self, before: Engine | Unmade) -> Engine:
+    def _engine_of_this_process(self, before: Engine | LazyEngine) -> Engine:
         """Two threads may be here at once: one heir is made."""
-        engine = before.heir()
-        if engine.here[0]:  # else a signal handler forked inside that: this call is the parent's
+        engine = before.for_this_process()
+        if engine.token[0]:  # else a signal handler forked inside that: this call is the parent's
             self._engine = engine
         return engine
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from whisperr._client import live_engines
-from whisperr._report import Superseded
+from whisperr._reporting.reports import Superseded
 from whisperr._settings import check_timeout
 
 __all__ = ["flush_all", "shutdown_all", "start_all"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from support.programs import DUMP_TIME, LINGER
 from whisperr.sandbox import Sandbox
 
-SITE = Path(__file__).resolve().parent.parent / "django_site"
+SITE = Path(__file__).resolve().parent.parent / "hosts" / "django_site"
 TIMEOUT = 30.0  # seconds: to start, for one request, to stop
 GUNICORN_CONFIGURATION = "control_socket_disable = True\n"  # older ones don't know it
 

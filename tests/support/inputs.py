@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from hypothesis import strategies as st
 
-from whisperr._json import MAX_DEPTH
+from whisperr._encoding.values import MAX_DEPTH
 
 Values = st.SearchStrategy[Any]
 

@@ -106,7 +106,7 @@ def leave_dead(
     return folder / "journal"
 
 
-def heir(url: str, key: str, journal: Path, **options: Any) -> Whisperr:
+def adopter(url: str, key: str, journal: Path, **options: Any) -> Whisperr:
     """A client that delivers what it finds there, when it is asked to."""
     patient = {"base_url": url, "flush_at": NEVER, "flush_interval": NEVER}
     return Whisperr(key, **{**patient, "journal_dir": journal, **options})
@@ -115,7 +115,7 @@ def heir(url: str, key: str, journal: Path, **options: Any) -> Whisperr:
 def deliver(url: str, key: str, journal: Path, **options: Any) -> tuple[Reports, dict[str, Any]]:
     """By a client that comes after the dead: what it was told of, and its ledger, which closes."""
     reports = Reports()
-    client = heir(url, key, journal, on_error=reports, **options)
+    client = adopter(url, key, journal, on_error=reports, **options)
     assert client.flush(), client.stats()
     assert client.shutdown()
     stats = client.stats()

@@ -24,14 +24,14 @@ from collections import Counter
 from types import FrameType
 from typing import Any, Callable
 
-import whisperr._chains
-import whisperr._journal
-import whisperr._transport  # before the forks, not after each
+import whisperr._delivery.transport  # before the forks, not after each
+import whisperr._journal.journal
+import whisperr._journal.ownership
 from whisperr import Whisperr
 
 NEVER = 1_000_000
 STEPS = ("line", "opcode")  # 3.12 and 3.13 tell of no opcodes in a function's very first call
-FILES = ("_frames.py", "_segments.py", "_chains.py", "_log.py", "_journal.py")
+FILES = ("format.py", "segment.py", "ownership.py", "log.py", "journal.py")
 FILLER = "x" * 20_000  # three such events fill the first segment, six each later one
 LIMIT = 1 << 20  # bytes of the journal
 
@@ -123,7 +123,7 @@ def where_is(frame: FrameType) -> tuple[str, str, int]:
 
 def is_of_journal(frame: FrameType) -> bool:
     path = frame.f_code.co_filename
-    return path.endswith(FILES) and os.path.basename(os.path.dirname(path)) == "whisperr"
+    return path.endswith(FILES) and os.path.basename(os.path.dirname(path)) == "_journal"
 
 
 def watched(frame: FrameType, function: Trace) -> Trace:
@@ -165,7 +165,7 @@ def killer(file: str, function: str, line: int, offset: int, times: int) -> Trac
 
 def new_client(order: Order, **options: Any) -> Whisperr:
     if order["written"]:
-        whisperr._chains.can_map = lambda device: False
+        whisperr._journal.ownership.can_map = lambda device: False
     patient = {"flush_at": NEVER, "flush_interval": NEVER, "max_retries": 0}
     return Whisperr(
         order["key"],
@@ -251,9 +251,9 @@ def dropping(order: Order) -> None:
 
 def run_exit_handlers() -> None:
     """What ``atexit`` would run, and no more of the interpreter's own end."""
-    from whisperr import _exits
+    from whisperr._process import exits
 
-    _exits.run()
+    exits.run()
 
 
 LIVES: dict[str, Callable[[Order], None]] = {

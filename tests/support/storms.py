@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
-from whisperr._frames import Damage, decode_header, scan
+from whisperr._journal.format import Damage, decode_header, scan
 from whisperr.sandbox import Sandbox
 
 STORM_APP = Path(__file__).with_name("storm_app.py")

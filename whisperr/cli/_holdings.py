@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Callable, Iterator, NamedTuple
 
-from whisperr import _chains, _frames, _segments
-from whisperr._frames import Contents, Frame
-from whisperr._journal import SettledNumbers
+from whisperr._journal import format as file_format
+from whisperr._journal import ownership, segment
+from whisperr._journal.format import Contents, Frame
+from whisperr._journal.journal import SettledNumbers
 
 
 class Part(NamedTuple):
@@ -39,28 +40,28 @@ class Holding(NamedTuple):
 def holdings(journal_dir: str) -> Iterator[Holding]:
     """All chains of all destinations, without disturbing any owner."""
     for entry in sorted(os.scandir(journal_dir), key=lambda entry: entry.name):
-        if not _chains.is_destination(entry.name) or not entry.is_dir(follow_symlinks=False):
+        if not ownership.is_destination(entry.name) or not entry.is_dir(follow_symlinks=False):
             continue
         names: dict[str, list[str]] = {}
-        for name, sequence in sorted(_chains.files(entry.path)):
+        for name, sequence in sorted(ownership.files(entry.path)):
             paths = names.setdefault(name, [])
             if sequence:
-                paths.append(_chains.segment_path(entry.path, name, sequence))
+                paths.append(ownership.segment_path(entry.path, name, sequence))
         for name, paths in names.items():
-            owner = _chains.owner(entry.path, name)
+            owner = ownership.owner(entry.path, name)
             parts = [part for part in map(_part, paths) if part is not None]
             yield Holding(entry.path, name, owner, parts)
 
 
 def _part(path: str) -> Part | None:
     try:
-        data = _segments.read_file(path)
+        data = segment.read_file(path)
     except FileNotFoundError:  # its owner was quicker
         return None
     except OSError as error:
         return Part(path, 0.0, [], [], 0, 0, b"", f"unreadable: {error.strerror}")
-    header, fault, start = _frames.decode_header(data)
-    readable = fault in ("", _frames.DAMAGED)
+    header, fault, start = file_format.decode_header(data)
+    readable = fault in ("", file_format.DAMAGED)
     contents = Contents(data, start) if readable else Contents(b"", 0)
     return Part(
         path,

@@ -8,9 +8,9 @@ import time
 import uuid
 from typing import Iterator
 
-from whisperr._outcome import Outcome, Reply
+from whisperr._delivery.outcome import Outcome, Reply
+from whisperr._encoding.records import EVENTS_PATH, Encoder
 from whisperr._settings import Settings, make_settings, option_names
-from whisperr._wire import EVENTS_PATH, Encoder
 from whisperr.cli._findings import Finding, advice, ok, wrong
 
 ABOUT = "test event"
@@ -52,7 +52,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 def _send(settings: Settings, message_id: str) -> Reply | None:
     """None: it has not come to an end. The thread is left behind then."""
-    from whisperr._transport import Transport  # here: it brings requests, few findings need it
+    from whisperr._delivery.transport import (
+        Transport,  # here: it brings requests, few findings need it
+    )
 
     encoder = Encoder(settings.app_version, settings.max_event_bytes)
     event = encoder.event(0, NAME, NAME, {"sent_by": "whisperr doctor"}, None, None, message_id)

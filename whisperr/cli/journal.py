@@ -13,11 +13,11 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Dict
 
+from whisperr._encoding.records import Encoder, Identity
 from whisperr._settings import DEFAULT_BASE_URL, check_timeout
-from whisperr._wire import Encoder, Identity
 
 if TYPE_CHECKING:
-    from whisperr._frames import Frame
+    from whisperr._journal.format import Frame
     from whisperr.cli._holdings import Holding, Part
 
 Row = Dict[str, Any]
@@ -146,10 +146,10 @@ def _show(options: argparse.Namespace) -> int:
 
 def _record(holding: Holding, part: Part, frame: Frame, settled: bool) -> Row:
     """One record as it would be sent."""
-    from whisperr import _frames
+    from whisperr._journal import format as file_format
 
-    dead = _frames.Dead(holding.name[:20].encode(), part.environment)
-    record = _frames.decode_record(frame, 0, dead)
+    dead = file_format.Dead(holding.name[:20].encode(), part.environment)
+    record = file_format.decode_record(frame, 0, dead)
     row: Row = {"chain": holding.name, "number": frame.number, "settled": settled}
     if record is None:
         return {**row, "unknown": True}
@@ -200,7 +200,7 @@ def _deliver(options: argparse.Namespace) -> int:
 
 def _waiting_elsewhere(journal_dir: str, base_url: str, key: str) -> int:
     """Records of dead processes that go to other destinations than this one."""
-    from whisperr._chains import destination
+    from whisperr._journal.ownership import destination
     from whisperr.cli._holdings import holdings
 
     mine = destination(base_url, key).hex()
@@ -231,7 +231,7 @@ def _purge(options: argparse.Namespace) -> int:
 
 
 def _delete(holding: Holding) -> bool:
-    from whisperr._chains import Chain
+    from whisperr._journal.ownership import Chain
 
     chain = Chain.claim(holding.folder, holding.name)
     if chain is None:  # adopted meanwhile

@@ -21,11 +21,11 @@ from typing import Any, Callable
 
 from whisperr import Whisperr, _client
 from whisperr._client import live_clients
-from whisperr._engine import Engine, Unmade
-from whisperr._ledger import Reason
+from whisperr._delivery.engine import Engine, LazyEngine
+from whisperr._delivery.sender_thread import SenderThread
+from whisperr._encoding.records import Encoder, Identity
+from whisperr._reporting.ledger import Reason
 from whisperr._settings import Settings
-from whisperr._wire import Encoder, Identity
-from whisperr._worker import Worker
 from whisperr.testing._records import Record, Refused, identified, tracked
 
 Sink = Callable[[Record], None]
@@ -33,7 +33,7 @@ Sink = Callable[[Record], None]
 _sinks: list[Sink] = []  # of the recordings under way; the innermost gets everything
 _real: weakref.WeakSet[Whisperr] = weakref.WeakSet()  # clients that are never replaced
 _replaced: list[
-    tuple[Whisperr, Engine | Unmade | None]
+    tuple[Whisperr, Engine | LazyEngine | None]
 ] = []  # what clients had before the outermost
 
 
@@ -74,7 +74,7 @@ class RecordingEngine(Engine):
         _tell(Refused(message, detail, _caller(), os.getpid()))
         super()._lost(reason, message, detail)
 
-    def _worker(self) -> Worker | None:
+    def _worker(self) -> SenderThread | None:
         return None  # whatever asks for one has nothing to deliver
 
 
@@ -98,7 +98,7 @@ def leave_out(client: Whisperr) -> None:
     """It sends, also while a test records: it has a server of the test's own."""
     _real.add(client)
     if isinstance(client._engine, RecordingEngine) and not client._settings.disabled:
-        client._engine = Unmade(client._settings, client._encoder)
+        client._engine = LazyEngine(client._settings, client._encoder)
 
 
 def end(sink: Sink) -> None:

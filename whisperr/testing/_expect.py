@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from whisperr._json import encode
+from whisperr._encoding.values import encode
 from whisperr.testing._records import Identified, Record, Refused, Tracked
 
 MAX_LISTED = 20  # records of a message

@@ -1,0 +1,1 @@
+"""From the call to the request: engine, queue, sender thread, delivery pass, transport."""

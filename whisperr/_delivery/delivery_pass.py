@@ -1,0 +1,239 @@
+"""One delivery pass: lease, send, settle, split. No thread in it.
+
+A pass takes what waits when it begins: identities first, in order, then events in full
+batches. It ends when all of that is settled, or at the first answer after which the rest
+had better wait; what it still holds then goes back to the front of the queue.
+
+Runs in one thread at a time (the worker sees to that).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+from whisperr._delivery.outcome import Outcome, Reply
+from whisperr._delivery.queue import RecordQueue
+from whisperr._encoding.records import (
+    EVENTS_PATH,
+    IDENTIFY_PATH,
+    Encoder,
+    Identity,
+    Record,
+    generated_id,
+)
+from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
+from whisperr._reporting.ledger import Ledger, Reason
+from whisperr._reporting.reports import Reporter, logger
+from whisperr._settings import Settings
+
+if TYPE_CHECKING:  # what they bring an import of whisperr does not pay for
+    from whisperr._delivery.transport import Transport
+    from whisperr._journal.journal import Journal
+
+MAX_EXTRA_REQUESTS = 64  # a lease may cost by splitting
+
+
+class DeliveryPass:
+    """Moves records from the buffer to the destination."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        buffer: RecordQueue,
+        transport: Transport,
+        ledger: Ledger,
+        reporter: Reporter,
+        id_prefix: bytes,
+        journal: Journal | None,
+    ) -> None:
+        self._journal = journal
+        self._max_waiting = settings.max_queue_size
+        self._max_count = settings.max_batch_size
+        self._max_bytes = settings.max_batch_bytes
+        self._encoder = encoder
+        self._buffer = buffer
+        self._transport = transport
+        self._ledger = ledger
+        self._reporter = reporter
+        self._id_prefix = id_prefix
+        #: After a pass that did not give up: everything that was there at its begin is settled.
+        #: Else some of it was read from the disk, and spilled again for what came meanwhile.
+        self.complete = True
+
+    def run(self) -> bool:
+        """One pass. True unless it gave up; see also ``complete``."""
+        if self._journal is not None:
+            self._journal.look_after()
+        try:
+            self._report_news()
+            # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever: a
+            # pass reads so many records from the disk, the oldest first, and ends.
+            left = self._buffer.waiting() + self._backlog()
+            newest = self._newest()
+            settled = self._send_waiting()
+            while settled and (left > 0 or self._more_dead()):
+                refilled = self._refill()
+                if not refilled:
+                    settled = refilled is not None
+                    break
+                left -= refilled
+                settled = self._send_waiting()
+            self.complete = self._journal is None or not self._journal.has_older(newest + 1)
+            return settled
+        finally:
+            self._buffer.restore()
+            self._report_news()
+
+    def _report_news(self) -> None:
+        """What happened to records outside of a pass."""
+        count = self._buffer.newly_evicted()
+        if count:
+            self._lost(count, f"queue full: dropped {_records(count)}, the oldest", None)
+        for lost, message, detail in self._journal.news() if self._journal is not None else ():
+            if lost:
+                self._lost(lost, message, None)
+            else:
+                self._ledger.last_error = message
+                self._reporter.troubled(message, detail)
+
+    def _newest(self) -> int:
+        """The highest number of what waits or was spilled; -1 if there is none."""
+        spilled = -1 if self._journal is None else self._journal.newest_spilled()
+        return max(self._buffer.newest(), spilled)
+
+    def _backlog(self) -> int:
+        return 0 if self._journal is None else self._journal.backlog()
+
+    def _more_dead(self) -> bool:
+        return self._journal is not None and self._journal.more_dead
+
+    def _refill(self) -> int | None:
+        """Put some of the journal's backlog into the queue; how many records. None: not now."""
+        if self._journal is None:
+            return 0
+        records = self._journal.refill(self._max_waiting - self._buffer.waiting())
+        if records is None:
+            return None
+        for record in records:
+            self._buffer.put(record)
+        return len(records)
+
+    def _send_waiting(self) -> bool:
+        return self._send_identities() and self._send_events()
+
+    def _send_identities(self) -> bool:
+        for _ in range(len(self._buffer.identities)):
+            identity = self._buffer.lease_identity()
+            if identity and not self._deliver(identity):
+                return False
+        return True
+
+    def _send_events(self) -> bool:
+        left = len(self._buffer.events)
+        while left > 0:
+            # A full batch, of what came meanwhile too: the last request of a pass need not be small.
+            events = self._buffer.lease_events(self._max_count, self._max_bytes)
+            if not events:  # the queue overflowed meanwhile, or was abandoned
+                break
+            left -= len(events)
+            if not self._deliver(events):
+                return False
+        return True
+
+    def _deliver(self, lease: Sequence[Record]) -> bool:
+        """Send one lease, in halves where it is refused. False: stop the pass, restore the rest.
+
+        The parts are sent in order, so that what is settled is always the oldest in flight.
+        """
+        parts = [lease]
+        budget = MAX_EXTRA_REQUESTS
+        rejected = 0
+        reasons: list[Reply] = []
+        reply = None
+        while parts:
+            part = parts.pop()
+            reply = self._post(part)
+            if reply.outcome is Outcome.OK:
+                self._delivered(part)
+            elif reply.outcome is Outcome.REFUSE and len(part) > 1 and budget >= 2:
+                budget -= 2
+                self._ledger.splits += 1
+                middle = len(part) // 2
+                parts += [part[middle:], part[:middle]]
+            elif reply.outcome in (Outcome.REFUSE, Outcome.DROP):
+                rejected += self._settle(part)
+                reasons.append(reply)
+            else:
+                break
+        stopped = reply is not None and reply.outcome not in _SETTLING
+        if stopped:
+            self._buffer.restore()  # before any report: a callback may do anything
+        if reasons:
+            self._rejected(rejected, reasons[-1])
+        if stopped and reply is not None:
+            self._stopped(reply)
+        return not stopped
+
+    def _post(self, part: Sequence[Record]) -> Reply:
+        if isinstance(part[0], Identity):
+            identity = part[0]
+            key = identity.id or generated_id(self._id_prefix, identity.number)
+            headers = {"Idempotency-Key": key.decode()}
+            return self._transport.send(IDENTIFY_PATH, identity.body, headers)
+        events = [record for record in part if not isinstance(record, Identity)]
+        body = self._encoder.batch(events, self._id_prefix)
+        reply = self._transport.send(EVENTS_PATH, body)
+        logger.debug("%d events, %d bytes: %s", len(part), len(body), reply.status or reply.error)
+        return reply
+
+    def _delivered(self, part: Sequence[Record]) -> None:
+        self._ledger.delivered.add(self._settle(part))
+        self._reporter.delivered()
+
+    def _settle(self, part: Sequence[Record]) -> int:
+        """How many of them had not been given up before."""
+        count = self._buffer.settle(len(part))
+        if self._journal is not None:
+            if count < len(part):
+                count += self._journal.arrived_after_all(part)
+            self._journal.settle(part)
+        return count
+
+    # --- reports, each after the records are where they belong
+
+    def _rejected(self, count: int, reply: Reply) -> None:
+        self._ledger.dropped[Reason.REJECTED].add(count)
+        message = f"the server refused {_records(count)} with status {reply.status}"
+        self._lost(count, message, reply)
+
+    def _lost(self, count: int, message: str, reply: Reply | None) -> None:
+        self._ledger.last_error = message
+        status, detail = (reply.status, reply.detail) if reply else (None, None)
+        self._reporter.lost(count, message, status, detail)
+
+    def _stopped(self, reply: Reply) -> None:
+        if reply.interrupted:  # a shutdown: its own pass follows, or its own report
+            return
+        kept = self._buffer.pending()
+        if reply.outcome is Outcome.AUTH:
+            kind, why = AUTH, f"the key was rejected with status {reply.status}"
+        elif reply.outcome is Outcome.REDIRECT:
+            kind, why = RETRY_EXHAUSTED, f"status {reply.status} is not followed"
+        else:
+            kind = RETRY_EXHAUSTED
+            why = f"delivery failed after retries ({_cause(reply)})"
+        message = f"{why}; {_records(kept)} kept for the next pass"
+        self._ledger.last_error = message
+        self._reporter.kept(WhisperrError(kind, message, reply.status, kept, reply.detail))
+
+
+_SETTLING = frozenset({Outcome.OK, Outcome.REFUSE, Outcome.DROP})
+
+
+def _cause(reply: Reply) -> str:
+    return reply.error or f"status {reply.status}"
+
+
+def _records(count: int) -> str:
+    return f"{count} record{'' if count == 1 else 's'}"

@@ -1,0 +1,229 @@
+"""Bounded in-memory queue between callers and one sender.
+
+Guarantees:
+    put_*() never waits and may be called from any thread, a signal handler or ``__del__``.
+    A record leaves only by settle(), by eviction of the oldest, or by abandon(), and each
+    is counted once, in exactly one of these. One that is on disk, too, is not lost by the
+    last two: it is spilled, and comes back by put().
+Assumes:
+    deque's append, extendleft and popleft are each one indivisible step.
+Guarded by nothing: no step here needs two things to change at once.
+    A record is in one of three deques, and moves by popleft from one and append to the
+    next; in between it is in the hands of the one thread that popped it.
+    lease(), settle() and restore() belong to the sender's pass (one at a time), and so does
+    _moves, by which a reader knows that it looked while nothing was on its way;
+    put_*(), evict() and abandon() to anybody.
+    Whose turn it is to evict goes on until the limits hold, so a second one has nothing to do.
+Fork: never reset. The engine throws the whole buffer away in the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import deque
+from typing import Any, Callable, TypeVar
+
+from whisperr._atomic import Counter, Turn
+from whisperr._encoding.records import Encoder, Event, Identity, Record
+
+R = TypeVar("R", Event, Identity)
+
+
+class RecordQueue:
+    """Events and identities that wait, and those in the sender's hands."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        max_records: int,
+        max_bytes: int,
+        spill: Callable[[Record], bool],
+    ) -> None:
+        self.events: deque[Event] = deque()
+        self.identities: deque[Identity] = deque()
+        self._in_flight: deque[Record] = deque()
+        self.wake_at = 1  # waiting records at which a put should wake the worker; see there
+        self._size = encoder.size
+        self._overhead = encoder.overhead
+        self._max_records = max_records
+        self._max_bytes = max_bytes
+        self._bytes = Counter()  # of what waits; what is in flight is the sender's
+        self._part, self._sum = self._bytes.steps()
+        self._evicted = Counter()
+        self._spill = spill  # False: the record is on no disk, and so it is lost
+        self._reported = 0
+        self._evicting = Turn()
+        self._moves = 0  # odd while the sender has a record in its hands, in no deque
+
+    # --- anybody
+
+    def put_event(self, event: Event) -> int:
+        """Queue, and return how many records wait. The oldest go when a limit is passed."""
+        # In every track(), so without the calls: of size() for a common event, of _added(), of
+        # Counter.add(). A tenth of a burst's median.
+        self.events.append(event)
+        self._part(len(event[2]) + self._overhead if event[3] is None else self._size(event))
+        total = self._sum()
+        count = len(self.events) + len(self.identities)
+        if count > self._max_records or total > self._max_bytes:
+            self._evict()
+            return self.waiting()
+        return count
+
+    def put_identity(self, identity: Identity) -> int:
+        self.identities.append(identity)
+        return self._added(len(identity.body))
+
+    def waiting(self) -> int:
+        return len(self.events) + len(self.identities)
+
+    def pending(self) -> int:
+        """Records not settled yet: waiting or in flight."""
+        return self.waiting() + len(self._in_flight)
+
+    def is_empty(self) -> bool:
+        """True when every record is settled. False, to be on the safe side, while one is moving."""
+        moves = self._moves
+        return self.pending() == 0 and self._moves == moves and moves % 2 == 0
+
+    def newest(self) -> int:
+        """The highest number that waits; -1 if none does."""
+        found = -1
+        for queue in (self.events, self.identities):
+            with contextlib.suppress(IndexError):
+                found = max(found, queue[-1][0])
+        return found
+
+    def evicted(self) -> int:
+        """Records dropped by the limits so far."""
+        return self._evicted.read()
+
+    def abandon(self) -> tuple[int, int]:
+        """Give up everything, what is in flight too; how many are lost, and how many on disk."""
+        records = [*_popped(self._in_flight), *self.take_all()]
+        spilled = sum(map(self._spill, records))
+        return len(records) - spilled, spilled
+
+    def take_all(self) -> list[Record]:
+        """Remove all that waits, identities first: for another buffer, or for none."""
+        records: list[Record] = [*_popped(self.identities), *_popped(self.events)]
+        self._bytes.add(-sum(map(self._bytes_of, records)))
+        return records
+
+    def put(self, record: Record) -> int:
+        """Queue a record of either kind."""
+        if isinstance(record, Identity):
+            return self.put_identity(record)
+        return self.put_event(record)
+
+    def _added(self, size: int) -> int:
+        total = self._bytes.add(size)
+        count = len(self.events) + len(self.identities)
+        if count > self._max_records or total > self._max_bytes:
+            self._evict()
+            return self.waiting()
+        return count
+
+    def _evict(self) -> None:
+        while self._is_over() and self._evicting.take():
+            try:
+                while self._is_over() and self._drop_oldest():
+                    pass
+            finally:
+                self._evicting.release()
+            if not self.waiting():
+                return
+
+    def _is_over(self) -> bool:
+        """One record may be as large as it likes."""
+        waiting = self.waiting()
+        return waiting > self._max_records or (waiting > 1 and self._bytes.read() > self._max_bytes)
+
+    def _drop_oldest(self) -> bool:
+        queue = self.events if self._events_are_older() else self.identities
+        try:
+            record = queue.popleft()
+        except IndexError:  # the sender leased the last one in this moment
+            return False
+        self._bytes.add(-self._bytes_of(record))
+        if not self._spill(record):
+            self._evicted.add(1)
+        return True
+
+    def _events_are_older(self) -> bool:
+        try:
+            return self.events[0][0] < self.identities[0][0]
+        except IndexError:
+            return bool(self.events)
+
+    def _bytes_of(self, record: Record) -> int:
+        return len(record.body) if isinstance(record, Identity) else self._size(record)
+
+    # --- sender's pass
+
+    def lease_identity(self) -> list[Identity]:
+        """Take the oldest identity into flight: a list of one, or of none."""
+        return self._lease(self.identities, self._bytes_of, 1, 0)
+
+    def lease_events(self, max_count: int, max_bytes: int) -> list[Event]:
+        """Take the oldest events into flight, one at least when any waits."""
+        return self._lease(self.events, self._size, max_count, max_bytes)
+
+    def settle(self, count: int) -> int:
+        """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
+        return len(_popped(self._in_flight, count))
+
+    def restore(self) -> None:
+        """Put what is in flight back to where it was: the front."""
+        self._moves += 1
+        while True:
+            try:
+                record = self._in_flight.pop()
+            except IndexError:
+                break
+            if isinstance(record, Identity):
+                self.identities.appendleft(record)
+            else:
+                self.events.appendleft(record)
+            self._bytes.add(self._bytes_of(record))
+        self._moves += 1
+        self._evict()
+
+    def newly_evicted(self) -> int:
+        """Evictions since this was last asked."""
+        total = self._evicted.read()
+        fresh, self._reported = total - self._reported, total
+        return fresh
+
+    def _lease(
+        self, queue: deque[R], size_of: Callable[[R], int], max_count: int, max_bytes: int
+    ) -> list[R]:
+        taken: list[R] = []
+        take, fly, keep = queue.popleft, self._in_flight.append, taken.append
+        self._moves += 1
+        with contextlib.suppress(IndexError):  # others take from the queue, too
+            for _ in range(min(max_count, len(queue))):
+                record = take()
+                fly(record)
+                keep(record)
+        sizes = list(map(size_of, taken))
+        total = sum(sizes)
+        while total > max_bytes and len(taken) > 1:
+            total -= sizes.pop()
+            taken.pop()
+            with contextlib.suppress(IndexError):  # abandoned meanwhile
+                queue.appendleft(self._in_flight.pop())  # type: ignore[arg-type]
+        self._moves += 1
+        self._bytes.add(-total)
+        return taken
+
+
+def _popped(queue: deque[Any], limit: int = sys.maxsize) -> list[Any]:
+    """The oldest, popped one by one: each record goes to one taker, whoever else pops."""
+    records: list[Any] = []
+    take, keep = queue.popleft, records.append
+    with contextlib.suppress(IndexError):  # it is empty, or somebody else took the last one
+        for _ in range(min(limit, len(queue))):
+            keep(take())
+    return records

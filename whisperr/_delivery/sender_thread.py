@@ -1,0 +1,370 @@
+"""The thread that delivers, what wakes it, and who waits for it.
+
+Guarantees:
+    One pass at a time. An idle worker waits without a time-out. A flush is answered by a
+    pass that began after it asked. A back-off ends at once when an exit begins. A deadline,
+    once set, bounds every wait and every request from then on.
+Guarded by _passing (held for a whole pass, network and callbacks included):
+    the sender and the transport. Only the thread's loop waits for it, and a caller in whose
+    process no thread can be started, up to its deadline. _passing_in says whose it is, so
+    that a callback or a signal handler inside a pass never waits for itself.
+Guarded by _starting, one dict.setdefault that nobody waits for: the start of the thread.
+Without a lock:
+    _wake is a binary semaphore. wake() may be called from anywhere, a signal handler inside
+    itself included. No wake-up is lost: a caller first puts, then reads buffer.wake_at; the
+    loop first writes wake_at, then looks at the buffer once more, then waits.
+    _asked holds one Barrier for each waiting flush; a Barrier is a lock of its own that
+    nobody holds over anything.
+Fork: a worker belongs to the process that made it. The child makes its own and keeps this
+    one referenced, unused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Callable
+
+from whisperr._delivery.delivery_pass import DeliveryPass
+from whisperr._delivery.queue import RecordQueue
+from whisperr._encoding.records import Encoder
+from whisperr._process import exits
+from whisperr._process.fork_token import ForkToken
+from whisperr._reporting.ledger import Ledger, Reason
+from whisperr._reporting.reports import Reporter, Superseded, logger
+from whisperr._settings import Settings
+
+if TYPE_CHECKING:
+    from whisperr._journal.journal import Journal
+
+NEVER = 2**63  # records; no queue is so long
+REPORT_TIME = 0.25  # seconds of a deadline for saying what was lost, a tenth of it at most
+
+
+class Barrier:
+    """One flush that waits. A raw lock and not an Event: a signal handler may interrupt the wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self._settled = False
+
+    def resolve(self, settled: bool) -> None:
+        self._settled = settled
+        self._lock.release()
+
+    def wait(self, deadline: float) -> bool:
+        """True when a pass settled everything before the deadline (monotonic seconds)."""
+        in_time = self._lock.acquire(True, max(0.0, deadline - time.monotonic()))
+        return in_time and self._settled
+
+
+class SenderThread:
+    """Delivers what one engine's buffer holds, from a daemon thread of its own."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        buffer: RecordQueue,
+        ledger: Ledger,
+        reporter: Reporter,
+        id_prefix: bytes,
+        token: ForkToken,
+        on_end: Callable[[], None],
+    ) -> None:
+        # The constructor of the client has imported it; an import of whisperr does not pay for it.
+        from whisperr._delivery.transport import Transport
+
+        self.journal: Journal | None = None
+        if settings.journal_dir is not None:
+            from whisperr._journal.journal import Journal
+
+            self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger, token)
+        self._token = token
+        self._flush_at = settings.flush_at
+        self._interval = settings.flush_interval
+        self._buffer = buffer
+        self._ledger = ledger
+        self._reporter = reporter
+        self._on_end = on_end
+        self.transport = Transport(settings, self._pause, lambda: self._last_moment)
+        self._sender = DeliveryPass(
+            settings, encoder, buffer, self.transport, ledger, reporter, id_prefix, self.journal
+        )
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        self._passing = threading.Lock()
+        self._passing_in: int | None = None  # thread
+        self._starting: dict[str, tuple[int, object]] = {}  # by which thread
+        self._thread: threading.Thread | None = None
+        self._asked: deque[Barrier] = deque()
+        self._again = False  # a callback inside a pass has asked for another
+        self._is_repeated = False  # this pass was asked for so, by one that failed
+        self._deadline: float | None = None  # monotonic, of an exit or a shutdown
+        self._last_moment: float | None = None  # likewise, a little earlier: see begin_exit
+        self._retiring = False  # end when everything is delivered
+        self._closing = False  # end when everything is delivered or the deadline has come
+        self.ended = False
+        self._ended_well = False
+
+    # --- anybody's thread
+
+    def wake(self) -> None:
+        """Have the loop look again. Never waits."""
+        try:
+            self._buffer.wake_at = NEVER  # one caller is enough; the loop writes it anew
+        finally:  # an exception of a signal handler must not come between the two
+            with contextlib.suppress(RuntimeError, ValueError):  # it is awake (gevent: ValueError)
+                self._wake.release()
+
+    def start(self) -> bool:
+        """Start the thread, unless it runs. False when it can't be, or this is a child."""
+        if self._is_inherited():
+            return False
+        if self._is_running():
+            return True
+        me = threading.get_ident()
+        start = (me, object())
+        try:
+            if self._starting.setdefault("by", start) is not start:
+                return self._starting.get("by", start)[0] != me  # a signal handler, inside ours?
+            if not self._is_running():
+                thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
+                thread.start()
+                self._thread = thread
+            return True
+        except RuntimeError:  # no more threads: limits, or too late in the process
+            return False
+        finally:
+            if "by" in self._starting and self._starting["by"] is start:
+                del self._starting["by"]
+
+    def flush(self, deadline: float) -> bool:
+        """A pass over all that waits now. True when all of it was settled before the deadline."""
+        if self._passing_in == threading.get_ident():  # inside a pass: a callback, a handler
+            self._again = True
+            return False
+        if self._is_inherited():
+            return False
+        if self._has_nothing():
+            return True
+        if not self.start():
+            return self._pass_here(deadline)
+        barrier = Barrier()
+        self._asked.append(barrier)
+        self.wake()
+        if self.ended:  # looked at second: see _loop
+            self._answer()
+        return barrier.wait(deadline)
+
+    def request_pass(self) -> None:
+        """Have a pass begin soon, without waiting for it."""
+        if not self._has_nothing() and self.start():
+            self._asked.append(Barrier())
+            self.wake()
+
+    def begin_exit(self, deadline: float, closing: bool) -> None:
+        """Bound everything by the deadline from now on, and end a back-off."""
+        if self._deadline is None or deadline < self._deadline:
+            self._deadline = deadline
+            # The sender gives up a little earlier than whoever waits for it, so that it is the
+            # sender that counts and reports what is left, at one time and in one sum.
+            left = max(0.0, deadline - time.monotonic())
+            self._last_moment = deadline - min(REPORT_TIME, left / 10)
+        self._closing = self._closing or closing
+        self.request_pass()  # of all workers before any is waited for: one may hang
+        self.wake()
+
+    def finish_exit(self) -> bool:
+        """Deliver until the deadline; report what is left. True when nothing was."""
+        deadline = self._deadline or time.monotonic()
+        if self._passing_in == threading.get_ident() or self._is_inherited():
+            return False  # in a callback: the loop goes on from here when it returns
+        settled = self.flush(deadline)
+        while settled and not self._buffer.is_empty():  # more came meanwhile
+            settled = self.flush(deadline)
+        if self._closing and not self._is_running():
+            self.ended = True
+        settled = self._abandon() and settled
+        if self.ended and self.journal is not None:
+            self.journal.release()
+        return settled
+
+    def retire(self) -> None:
+        """The client is gone: end when everything is delivered."""
+        self._retiring = True
+        self.wake()
+
+    def take_late(self, deadline: float) -> None:
+        """A record was put while the client was being shut down: see that it is settled."""
+        if self._is_inherited():
+            return
+        if not self._closing:  # made by this very record
+            self.begin_exit(deadline, closing=True)
+        if self.ended:
+            self._abandon()
+            if self.journal is not None:
+                self.journal.release()
+
+    def disown(self) -> None:
+        """In a child: let go of the parent's journal."""
+        if self.journal is not None:
+            self.journal.after_fork_in_child()
+
+    def _has_nothing(self) -> bool:
+        """Nothing to deliver, and nothing to tidy up."""
+        if not self._buffer.is_empty():
+            return False
+        journal = self.journal
+        if journal is None or self.ended:
+            return True
+        if journal.is_due() or self._passing_in is not None:  # a pass may have some in its hands
+            return False
+        return self._buffer.is_empty() and (self._deadline is None or journal.is_clean())
+
+    def _is_inherited(self) -> bool:
+        """A signal handler forked inside a call, and in the child the call goes on, to here.
+
+        It goes on in the parent too, and there its record is delivered.
+        """
+        return not self._token[0]
+
+    def _is_running(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
+
+    def _abandon(self) -> bool:
+        count, spilled = self._buffer.abandon()
+        if spilled:
+            logger.info("%d records stay in the journal, for the next process", spilled)
+        if count:
+            self._ledger.dropped[Reason.UNDELIVERED].add(count)
+            message = f"lost {count} record{'' if count == 1 else 's'}: no time was left to deliver"
+            self._ledger.last_error = message
+            self._reporter.lost(count, message)
+        return count + spilled == 0
+
+    def _pass_here(self, deadline: float) -> bool:
+        """A pass in the calling thread, where there can be no other."""
+        if not self._passing.acquire(True, max(0.0, deadline - time.monotonic())):
+            return False
+        before = self._last_moment
+        self._last_moment = deadline if before is None else min(before, deadline)
+        try:
+            return self._pass() and self._sender.complete
+        finally:
+            self._last_moment = before
+            self._passing.release()
+
+    # --- the thread that passes
+
+    def _pass(self) -> bool:
+        """With _passing held: one pass, and the answer to every flush that asked before it."""
+        self._passing_in = threading.get_ident()
+        # Who waits for a shutdown is answered when its loss has been reported, see _loop.
+        asked = [] if self._closing else [self._asked.popleft() for _ in range(len(self._asked))]
+        settled = False
+        try:
+            settled = self._sender.run()
+            if self.journal is not None and settled and self._deadline is not None:
+                self.journal.retire()
+        finally:
+            self._passing_in = None
+            for barrier in asked:
+                barrier.resolve(settled and self._sender.complete)
+            # One that fails again is not followed by a third: a callback may ask at each failure.
+            if self._again and (settled or not self._is_repeated):
+                self._asked.append(Barrier())  # nobody waits for it, but a pass will come
+                self._is_repeated = not settled
+            else:
+                self._is_repeated = False
+            self._again = False
+        return settled
+
+    def _pause(self, seconds: float) -> bool:
+        """Wait between two attempts. False: there shall be none, or no time is left for one."""
+        bounded = self._last_moment
+        until = time.monotonic() + seconds
+        if bounded is not None and until >= bounded:
+            return False
+        while True:
+            left = until - time.monotonic()
+            if left <= 0:
+                return True
+            self._wake.acquire(True, left)
+            if self._last_moment != bounded:  # an exit has begun
+                return False
+
+    # --- the worker's own thread
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except Superseded:
+            # A callback forked, and this is the child: its main thread is this one, which the
+            # interpreter lets end without atexit, and the process ends with its last thread.
+            exits.run(for_good=True)
+
+    def _loop(self) -> None:
+        settled = True
+        while True:
+            self._wait(settled)
+            self._buffer.wake_at = NEVER  # working: nobody needs to wake it
+            closing = self._closing
+            try:
+                with self._passing:
+                    settled = self._pass()
+            except Superseded:
+                raise
+            except BaseException as error:  # a defect, or a SystemExit of a callback: go on
+                logger.error("a delivery pass failed: %s", type(error).__name__)
+                settled = False
+            empty = self._buffer.pending() == 0
+            if (closing and not settled) or (empty and (self._closing or self._retiring)):
+                break
+        # Whoever puts or asks looks at ``ended`` after that, and this thread looks for what was
+        # put or asked after it has written ``ended``: nothing falls between.
+        self.ended = True
+        try:
+            self._ended_well = self._abandon() and settled
+        finally:  # whatever a callback raises
+            if self.journal is not None:
+                self.journal.release()
+            self._answer()
+            self.transport.close()
+            self._on_end()
+
+    def _answer(self) -> None:
+        while self._asked:
+            with contextlib.suppress(IndexError):  # another thread is answering, too
+                self._asked.popleft().resolve(self._ended_well)
+
+    def _wait(self, settled: bool) -> None:
+        """Return when a pass is due: records are old or many enough, or somebody asks."""
+        due: float | None = None  # nothing waits: no time-out
+        while not (self._asked or self._closing):
+            count = self._buffer.waiting()
+            backlog = 0 if self.journal is None else self.journal.backlog()
+            if count + backlog == 0:
+                if self._retiring:
+                    return
+                due, wake_at = None, 1
+            elif not settled:
+                wake_at = NEVER  # the last pass gave up: not again before the interval
+            elif self._retiring or backlog or count >= self._flush_at:
+                return
+            else:
+                wake_at = self._flush_at
+            if count + backlog and due is None:
+                due = time.monotonic() + self._interval
+            until = due
+            if self.journal is not None:
+                until = min(due or self.journal.adopt_at, self.journal.adopt_at)
+            left = -1.0 if until is None else max(0.0, until - time.monotonic())
+            if left == 0:
+                return
+            self._buffer.wake_at = wake_at
+            if self._buffer.waiting() < wake_at and not self._asked and not self._closing:
+                self._wake.acquire(True, left)

@@ -1,0 +1,1 @@
+"""What callers pass -> JSON, once; records -> the bodies of requests."""
