@@ -20,6 +20,7 @@ from support.broker import Broker
 from support.celery_worker import Setup, run_celery
 from support.clients import DEADLINE, NEVER, flush_until_settled, open_client, track
 from support.journal_programs import WITHOUT_HOOKS, run_journal_program, source_of
+from support.parts import need
 from support.rows import named
 from support.servers import Setting
 from whisperr import Whisperr
@@ -75,7 +76,6 @@ PROCESSES, CHAINS, EACH = 64, 1_000, 3
 
 
 @pytest.mark.storm
-@pytest.mark.timeout(240)
 def test_64_processes_adopt_the_journals_of_1000(server: Sandbox, key: str, tmp_path: Path) -> None:
     """What 1,000 killed processes left is adopted by 64 processes that begin at one moment: each
     event arrives once, each is adopted once, and no file is left.
@@ -94,7 +94,7 @@ def test_64_processes_adopt_the_journals_of_1000(server: Sandbox, key: str, tmp_
             os.close(go)
             os.read(ready, 1)  # until nobody holds the other end
             begun = time.monotonic()
-            settled = client.flush(120)
+            settled = client.flush(600)
             stats = closed(client.stats())
             tell(settled=settled, seconds=time.monotonic() - begun, **stats)
 
@@ -166,6 +166,7 @@ Order = Callable[..., Dict[str, Any]]
 @contextlib.contextmanager
 def container(server: Sandbox, key: str, folder: Path, name: str) -> Iterator[Order]:
     """A process in a pid namespace of its own: gives it an order and returns what it tells."""
+    need("pid namespaces")
     program = folder / f"{name}.py"
     program.write_text(source_of(CONTAINER))
     process = subprocess.Popen(

@@ -26,8 +26,8 @@ from support.journals import (
     leave_dead,
 )
 from support.rows import named
-from whisperr._journal import ownership
-from whisperr._journal.segment import can_map
+from whisperr._journal import folder as folders
+from whisperr._journal.file_system import can_map
 from whisperr.sandbox import Sandbox
 
 OFF = r"the journal can't be used \(.*\): memory only until it works again"
@@ -319,7 +319,7 @@ def test_a_link_in_the_place_of_the_folder_of_a_destination(
     server: Sandbox, key: str, tmp_path: Path
 ) -> None:
     """Nor there."""
-    name = ownership.destination(server.url, key).hex()
+    name = folders.destination(server.url, key).hex()
     prepare = (
         "def prepare(): os.mkdir('elsewhere'); os.mkdir(sys.argv[1], 0o700); "
         f"os.symlink('../elsewhere', sys.argv[1] + '/{name}')"

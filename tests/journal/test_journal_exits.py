@@ -17,8 +17,9 @@ from support.journals import NOWHERE, adopter, assert_ledger, deliver, files
 from whisperr import Whisperr
 from whisperr._journal import ownership
 from whisperr._journal import segment as segment_module
+from whisperr._journal import store as store_module
 from whisperr._journal.ownership import Chain
-from whisperr._journal.segment import Segment
+from whisperr._journal.segment import OwnSegment
 from whisperr.sandbox import Sandbox
 
 
@@ -107,8 +108,8 @@ def test_a_record_that_is_given_up_and_settled_at_once(
     engine = client._own_engine()
     assert engine is not None
     journal: Any = engine._journal()
-    (event,) = engine._buffer.lease_events(1, 1 << 20)
-    engine._buffer._in_flight.clear()  # popped by who gives it up
+    (event,) = engine._queue.lease_events(1, 1 << 20)
+    engine._queue._in_flight.clear()  # popped by who gives it up
     if order == "spilled first":
         assert journal.spill(event)
     assert journal.arrived_after_all([event]) == (order == "spilled first")
@@ -135,7 +136,7 @@ def test_a_late_record_that_is_on_disk_is_not_called_lost(
     engine = client._own_engine()
     assert engine is not None
     journal: Any = engine._journal()
-    (event,) = engine._buffer.take_all()
+    (event,) = engine._queue.take_all()
     journal.release()
     assert journal.spill(event)
     assert client.stats()["spilled"] == 1
@@ -159,13 +160,13 @@ def test_a_write_under_way_keeps_its_descriptor(
     write, others = os.write, [-1]
 
     def ended_meanwhile(descriptor: int, data: bytes) -> int:
-        monkeypatch.setattr(segment_module.os, "write", write)
+        monkeypatch.setattr(store_module.os, "write", write)
         journal.release()
         while others[-1] < descriptor:  # until one has that number, or nobody can have it
             others.append(os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT))
         return write(descriptor, data)
 
-    monkeypatch.setattr(segment_module.os, "write", ended_meanwhile)
+    monkeypatch.setattr(store_module.os, "write", ended_meanwhile)
     client.track("u", "number_seen", {"n": 1})
     assert (tmp_path / "other").stat().st_size == 0
     for other in others[1:]:
@@ -215,7 +216,7 @@ def test_a_file_that_cannot_be_looked_at_is_not_gone(
     engine = client._own_engine()
     assert engine is not None
     journal: Any = engine._journal()
-    segment: Segment = journal._log.current
+    segment: OwnSegment = journal._log.current
 
     def forbidden(path: str) -> os.stat_result:
         raise PermissionError(13, "forbidden")

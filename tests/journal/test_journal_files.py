@@ -13,6 +13,7 @@ import stat
 import struct
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 from zlib import crc32
@@ -34,18 +35,24 @@ from support.journals import (
     layout,
     leave_dead,
 )
+from support.records import event_of, identity_of
 from support.rows import named
 from whisperr import Whisperr
-from whisperr._encoding.records import Encoder, Identity, Record
+from whisperr._encoding.calls import Encoder
+from whisperr._encoding.records import Identity, Record
+from whisperr._journal import folder as folders
 from whisperr._journal import format as file_format
-from whisperr._journal import ownership
-from whisperr._journal.segment import Found
+from whisperr._journal import reader
+from whisperr._journal.ownership import Chain
+from whisperr._journal.segment import RecoveredSegment
 from whisperr.sandbox import Sandbox
 
 WHERE = b"d" * 16
 PREFIX = b"0123456789abcdef0123"
 ENVIRONMENT = b'"sdk_name":"whisperr-python","sdk_version":"9"'
 HEADER = file_format.Header(WHERE, PREFIX, 7, 1_700_000_000_000_000_000, ENVIRONMENT)
+CHAIN = Chain("", PREFIX.decode() + "-01234567", (0, 0, 0, ""), None)  # of nobody
+PRODUCER = file_format.Producer(PREFIX, b"adopter")
 ENCODER = Encoder("7.1", 2**20)
 UTC = timezone.utc
 
@@ -57,7 +64,7 @@ JSON = st.recursive(
 USERS = st.text(st.characters(blacklist_categories=["Cs"]), min_size=1, max_size=12)
 NUMBERS = st.integers(0, 2**48 - 1)
 EVENTS = st.builds(
-    ENCODER.event,
+    partial(event_of, ENCODER),
     NUMBERS,
     USERS,
     st.sampled_from(["order_paid", "a", "x_1"]),
@@ -67,7 +74,7 @@ EVENTS = st.builds(
     st.none() | USERS,
 )
 IDENTITIES = st.builds(
-    ENCODER.identity,
+    partial(identity_of, ENCODER),
     NUMBERS,
     st.fixed_dictionaries(
         {
@@ -91,7 +98,7 @@ SETTLED = st.sets(st.integers(0, 60) | NUMBERS, min_size=1)
 def encoded(record: Record) -> bytes:
     if isinstance(record, Identity):
         return file_format.encode_identity(record)
-    return file_format.encode_event(record)
+    return file_format.encode_event(*record[:4])
 
 
 def decoded(data: bytes, header_size: int) -> list[Record | set[int]]:
@@ -145,8 +152,8 @@ def test_what_is_written_is_what_is_read(items: list[Any], room: int) -> None:
 @pytest.mark.parametrize("extra", [(None, None), ({"a": 1}, None), (None, "m-1"), ({}, "m")])
 def test_every_time_of_the_calendar(moment: datetime, extra: tuple[Any, Any]) -> None:
     """With and without a context or an id, at the ends of the calendar and of 64 bits."""
-    event = ENCODER.event(1, "u", "order_paid", {}, extra[0], moment, extra[1])
-    frame = file_format.encode_event(event)
+    event = event_of(ENCODER, 1, "u", "order_paid", {}, extra[0], moment, extra[1])
+    frame = file_format.encode_event(*event[:4])
     assert decoded(frame, 0) == [event]
     assert len(frame) == file_format.size_of(event)
 
@@ -166,18 +173,35 @@ def test_the_format() -> None:
     )
     assert data == sealed(head + ENVIRONMENT)
     event = (5, -9, b'{"a":1', None, None)
-    assert file_format.encode_event(event) == sealed(
-        struct.pack("<4sIQq", b"\xf5Wj\xfa", 6, 5, -9) + event[2]
+    call = file_format.CALL_OPENING + event[2]
+    assert file_format.encode_event(*event[:4]) == sealed(
+        struct.pack("<4sIQq", b"\xf5Wj\xfa", len(call), 5, -9) + call
     )
     rich = (5, 1_500_000_000, b"call", (b"context", None), None)
-    payload = struct.pack("<qIII", 1, 500_000_000, 7, 0xFFFFFFFF) + b"contextcall"
+    payload = struct.pack("<qIII", 1, 500_000_000, 7, 0xFFFFFFFF) + b"context"
+    payload += file_format.CALL_OPENING + b"call"
     head = struct.pack("<4sIQq", b"\xf5Wj\xfa", len(payload), 1 << 56 | 5, 0)
-    assert file_format.encode_event(rich) == sealed(head + payload)
+    assert file_format.encode_event(*rich[:4]) == sealed(head + payload)
     head = struct.pack("<4sIQq", b"\xf5Wj\xfa", 4, 2 << 56 | 6, 0)
     assert file_format.encode_identity(Identity(6, b"body")) == sealed(head + b"body")
     payload = struct.pack("<QQQQ", 1, 3, 7, 7)
     head = struct.pack("<4sIQq", b"\xf5Wj\xfa", len(payload), 3 << 56, 0)
     assert file_format.encode_settled([7, 3, 1, 2]) == sealed(head + payload)
+
+
+@pytest.mark.parametrize("kind", [file_format.EVENT, file_format.RICH_EVENT])
+def test_how_every_call_begins_is_on_disk_alone(monkeypatch: pytest.MonkeyPatch, kind: int) -> None:
+    """A record in memory is without it; a payload that begins otherwise is no record: put behind
+    that beginning it would be no JSON.
+    """
+    monkeypatch.setattr(file_format, "CALL_OPENING", b'{"external_user_id":')
+    monkeypatch.setattr(file_format, "_OPENING_BYTES", 20)
+    rich = struct.pack("<qIII", 0, 7, 0xFFFFFFFF, 0xFFFFFFFF) if kind else b""
+    found = []
+    for call in (b'{"external_user_id":"u","event_type":"a"', b'{"event_type":"a"', b""):
+        frame = file_format.Frame(kind, 5, 7, rich + call, 0, 0)
+        found.append(file_format.decode_record(frame, 1, None))
+    assert found == [(5, 7, b'"u","event_type":"a"', None, 1), None, None]
 
 
 def sealed(body: bytes) -> bytes:
@@ -198,8 +222,10 @@ def sample() -> bytes:
             frames.append(file_format.encode_identity(Identity(number, str(body).encode())))
         else:
             properties = {"n": number, "text": "x" * (number * 7)}
-            event = ENCODER.event(number, "u", "order_paid", properties, context, None, message_id)
-            frames.append(file_format.encode_event(event))
+            event = event_of(
+                ENCODER, number, "u", "order_paid", properties, context, None, message_id
+            )
+            frames.append(file_format.encode_event(*event[:4]))
     return file_format.encode_header(HEADER) + b"".join(frames) + bytes(40)
 
 
@@ -208,13 +234,13 @@ class Look:
 
     def __init__(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)
-        self.found = Found(str(path), PREFIX, b"adopter", WHERE)
-        count = self.found.open(lambda number: False)
-        self.dead = self.found.segment._dead
-        self.found.segment._dead = None  # the records as they stand there
-        self.records, self.unreadable = self.found.segment.load(1000)
-        assert count == len(self.records) + self.unreadable
-        assert self.found.segment.backlog() == 0
+        self.contents = reader.read_segment(str(path), WHERE)
+        numbers = [frame.number for frame in self.contents.records]
+        segment = RecoveredSegment(self.contents, CHAIN, numbers, PRODUCER)
+        segment._producer = None  # the records as they stand there
+        self.records, self.unreadable = segment.load(1000)
+        assert len(numbers) == len(self.records) + self.unreadable
+        assert len(segment.backlog) == 0
 
     def assert_holds(self, original: bytes, start: int, stop: int) -> None:
         """Every frame outside of the damaged stretch, just as it was."""
@@ -235,14 +261,14 @@ def test_a_segment_cut_off_at_every_byte(tmp_path: Path, sample: bytes) -> None:
         look = Look(tmp_path / "segment", sample[:length])
         look.assert_holds(sample, length, len(sample))
         is_clean = length in clean or length >= plan.end or length == 0
-        assert look.found.segment.is_damaged is not is_clean, length
+        assert look.contents.is_damaged is not is_clean, length
         torn = length - max([0, *(at for at in clean if at <= length)])
-        assert look.found.damaged == (0 if is_clean else torn)
+        assert look.contents.damaged == (0 if is_clean else torn)
 
 
 def test_ten_thousand_flipped_bits(tmp_path: Path, sample: bytes) -> None:
     """One in most files, up to five in some: every frame without one is found as it was, every
-    other is damage, and of a lost header what stands in its place is the adopter's."""
+    other is damage, and a header with one is lost."""
     random_ = random.Random(20)
     plan = layout(sample)
     flips = 0
@@ -256,15 +282,14 @@ def test_ten_thousand_flipped_bits(tmp_path: Path, sample: bytes) -> None:
         assert [encoded(record) for record in look.records] == [
             sample[frame.start : frame.end] for frame in intact
         ]
-        assert look.found.segment.is_damaged
+        assert look.contents.is_damaged
         stretches = [(f.start, f.end) for f in plan.frames] + [(0, plan.header_end)]
         lost = sum(end - at for at, end in stretches if any(at <= bit < end for bit in hit))
         # What is behind the last intact frame can't be told from the room that is left.
         room = len(sample) - plan.end if plan.frames[-1] not in intact else 0
-        assert look.found.damaged == lost + room
-        expected = b"adopter" if any(at < plan.header_end for at in hit) else ENVIRONMENT
-        assert look.dead and look.dead.environment == expected
-        assert look.dead and look.dead.prefix == PREFIX
+        assert look.contents.damaged == lost + room
+        is_header_hit = any(at < plan.header_end for at in hit)
+        assert look.contents.header == (None if is_header_hit else HEADER)
 
 
 def test_zeroed_stretches(tmp_path: Path, sample: bytes) -> None:
@@ -300,7 +325,7 @@ def test_noise(tmp_path: Path, seed: int) -> None:
         noise = bytes(random_.randrange(256) for _ in range(random_.randrange(1, 300)))
         for magic in (b"", b"\x89WHSPR\r\n", b"\x89WHSPR\r\n\x01\x00", b"\xf5Wj\xfa"):
             look = Look(tmp_path / "segment", magic + noise)
-            assert look.records == [] and look.found.segment.is_damaged
+            assert look.records == [] and look.contents.is_damaged
 
 
 # --- damage, from end to end: a process that was killed, and the next one
@@ -597,10 +622,6 @@ def test_a_newer_version_is_left_alone(
     assert [event["properties"]["n"] for event in dead.server.events(dead.key)] == [99]
 
 
-def server_of(dead: Dead) -> Sandbox:
-    return dead._server
-
-
 def journal_of(client: Whisperr) -> Any:
     """What it has on disk, made at its first use."""
     engine = client._own_engine()
@@ -611,7 +632,7 @@ def journal_of(client: Whisperr) -> Any:
 def test_a_segment_of_another_destination_is_not_sent(dead: Dead, tmp_path: Path) -> None:
     """Moved into the wrong folder, it is set aside: its events are for another key."""
     path = dead.copy(tmp_path / "journal")
-    stranger = tmp_path / "other" / ownership.destination(dead.url, "wrk_other").hex() / path.name
+    stranger = tmp_path / "other" / folders.destination(dead.url, "wrk_other").hex() / path.name
     stranger.parent.mkdir(parents=True)
     shutil.copy(str(path), str(stranger))
     reports, stats = deliver(dead.url, "wrk_other", tmp_path / "other")
@@ -637,7 +658,7 @@ def test_the_names_of_others_are_not_touched(dead: Dead, tmp_path: Path) -> None
     others = [path.with_name(name) for name in ("x.seg", "notes.txt", "0.lock", ".hidden", "é")]
     for other in others:
         other.write_bytes(b"x" * 700_000)
-    assert ownership.used_bytes(str(path.parent)) == len(dead.data)
+    assert folders.used_bytes(str(path.parent)) == len(dead.data)
     reports, _ = deliver(dead.url, dead.key, tmp_path / "journal", max_journal_bytes=2**20)
     assert reports.all == []
     assert sorted(path.parent.iterdir()) == sorted(others)

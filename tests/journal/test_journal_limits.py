@@ -19,6 +19,7 @@ import pytest
 from support import run_program
 from support.apps import run_app
 from support.clients import Reports, flush_until_settled
+from support.deadlines import DEADLINE
 from support.disks import FILLING
 from support.journals import (
     DYING,
@@ -34,7 +35,7 @@ from support.journals import (
 from support.rows import named
 from whisperr import Whisperr
 from whisperr._journal.log import SMALLEST
-from whisperr._journal.segment import Segment
+from whisperr._journal.segment import OwnSegment
 from whisperr.sandbox import Sandbox
 
 MIB = 1024 * 1024
@@ -150,12 +151,12 @@ def work(begin):
     for n in range(begin, begin + 2000, 50):
         for m in range(n, n + 50):
             client.track("user", "number_seen", {{"n": m, "text": "x" * 1000}})
-        most.append(ownership.used_bytes(folder))
+        most.append(folders.used_bytes(folder))
     client.shutdown()
     account(reports=heard.reports, stats=client.stats(), most=max(most))
 
-from whisperr._journal import ownership
-folder = "journal/" + ownership.destination(URL, KEY).hex()
+from whisperr._journal import folder as folders
+folder = "journal/" + folders.destination(URL, KEY).hex()
 reap([fork(work, begin) for begin in range(0, 8000, 2000)])
 """
     run_app(server, key, tmp_path, DYING + FILLING + source, timeout=50)
@@ -345,7 +346,12 @@ def test_what_is_imported_without_a_journal(tmp_path: Path) -> None:
         import whisperr
         whisperr.Whisperr("wrk_test", base_url="http://127.0.0.1:9")
         assert "whisperr._delivery.transport" in sys.modules
-        assert not [name for name in sys.modules if name in ("whisperr._journal.journal", "whisperr._journal.log")]
+        def of_the_journal():
+            return [name for name in sys.modules if name.startswith("whisperr._journal")]
+
+        assert of_the_journal() == []
+        whisperr.Whisperr("wrk_test", base_url="http://127.0.0.1:9", journal_dir="journal")
+        assert of_the_journal()
     """
     run_program(source, tmp_path)
 
@@ -385,7 +391,7 @@ def test_a_flush_waits_for_an_adoption_under_way(server: Sandbox, key: str, tmp_
     engine = client._own_engine()
     assert engine is not None
     engine.start()
-    while engine._parts["worker"]._passing_in is None and not client.stats()["adopted"]:
+    while engine._senders["sender"]._passing_in is None and not client.stats()["adopted"]:
         os.sched_yield()
     assert client.flush()
     assert client.stats()["delivered"] == count
@@ -400,14 +406,14 @@ def test_threads_that_rotate_at_once_agree_on_the_size(
 ) -> None:
     """However many begin the journal together, the first segment is a small one."""
     threads = 4
-    together = threading.Barrier(threads, timeout=20)
-    create = Segment.create
+    together = threading.Barrier(threads, timeout=DEADLINE)
+    create = OwnSegment.create
 
-    def create_together(*arguments: Any) -> Segment:
+    def create_together(*arguments: Any) -> OwnSegment:
         together.wait()
         return create(*arguments)
 
-    monkeypatch.setattr(Segment, "create", staticmethod(create_together))
+    monkeypatch.setattr(OwnSegment, "create", staticmethod(create_together))
     journal = tmp_path / "journal"
     client = adopter(NOWHERE, "wrk_k", journal, shutdown_timeout=0)
     calling = [threading.Thread(target=track, args=(client, range(1))) for _ in range(threads)]
@@ -461,6 +467,7 @@ def test_a_crash_loop_stays_under_the_limit(tmp_path: Path) -> None:
     source = """
         import os
         from whisperr import Whisperr
+        import whisperr._delivery.transport  # once, not in each of these
 
         for _ in range(40):
             if os.fork() == 0:

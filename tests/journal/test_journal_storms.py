@@ -1,13 +1,12 @@
 """A gunicorn and a Celery worker on one journal, while somebody kills their processes all the time.
 
-``WHISPERR_STORM_SECONDS`` says for how long; 45 if it doesn't.
+``WHISPERR_STORM_SECONDS`` says for how long, on a quiet machine; 45 if it doesn't.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 
 from support.broker import Broker
 from support.celery_worker import Setup, environment_of, run_celery
+from support.deadlines import generous, wait_until
 from support.servers import Served, Setting
 from support.storms import (
     BETWEEN_FAULTS,
@@ -28,17 +28,18 @@ from support.storms import (
     seconds_of_storm,
     toll,
     trouble,
-    wait_until,
 )
 from whisperr.sandbox import Sandbox
 
-pytestmark = [pytest.mark.endurance, pytest.mark.timeout(seconds_of_storm() + 240)]
+pytestmark = [pytest.mark.endurance, pytest.mark.timeout(3600)]
 
 WEB_WORKERS, TASK_WORKERS = 8, 4
 CALLERS = 2  # threads that send requests
 BETWEEN_REQUESTS = 0.03  # seconds, for each of them
-TO_START = 30.0  # seconds
-TO_RECOVER = 90.0  # seconds for the servers after the restart to deliver everything
+TO_START = generous(30.0)  # seconds
+TO_RECOVER = generous(90.0)  # seconds for the servers after the restart to deliver everything
+
+ENOUGH = 2 * seconds_of_storm()  # kills among the processes of each server
 
 OPTIONS = {
     "flush_at": 20,
@@ -85,23 +86,26 @@ def test_a_storm_of_kills_loses_nothing(
                 storm.enter_context(repeated(lambda: request(app), BETWEEN_REQUESTS))
             storm.enter_context(repeated(trouble(server, key), BETWEEN_FAULTS))
             storm.enter_context(repeated(reaper.step, BETWEEN_KILLS))
-            time.sleep(seconds_of_storm())  # it rages
+            raged = wait_until(lambda: least_killed(reaper) > ENOUGH, generous(3 * ENOUGH))
         server.clear_faults(key)
         (tmp_path / STOP).touch()
         host.stop_group(signal.SIGTERM)
         app.stop()
     with web(server, key, tmp_path, setup) as app:
         app.ask("/")
-        wait_until(
-            lambda: not toll(server, key, numbers(tmp_path)).lost, TO_RECOVER, look_every=1.0
-        )
+        wait_until(lambda: not toll(server, key, numbers(tmp_path)).lost, TO_RECOVER, every=1.0)
         app.stop()
     found = toll(server, key, numbers(tmp_path))
     print({**found.__dict__, "lost": len(found.lost)}, dict(reaper.kills), dict(counts(tmp_path)))
     assert (found.lost, found.renamed) == ([], 0), found
     assert found.repeats <= found.in_flight, found
-    assert min(reaper.kills["gunicorn"], reaper.kills["celery"]) > seconds_of_storm() / 2
+    assert raged, reaper.kills
     assert [path for path in files_in(tmp_path / "journal") if not is_torn(path)] == []
+
+
+def least_killed(reaper: Reaper) -> int:
+    """By how many kills each of the two servers was hit at least."""
+    return min(reaper.kills["gunicorn"], reaper.kills["celery"])
 
 
 def lines(folder: Path) -> list[str]:

@@ -7,6 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.parts import need
+
 KIB = 1024
 SMALL = 4 * KIB * KIB  # bytes of a disk that is soon full
 
@@ -33,6 +35,7 @@ def _unmount(place: Path) -> None:
 @contextlib.contextmanager
 def mounted(place: Path, *arguments: object) -> Iterator[Path]:
     """``mount arguments place``, and never a failure that is passed over."""
+    need("small disks")
     place.mkdir(exist_ok=True)
     _run("mount", *arguments, place)
     try:
@@ -50,6 +53,7 @@ def tmpfs(folder: Path, size: int = SMALL, options: str = "") -> Iterator[Path]:
 @contextlib.contextmanager
 def ext4(folder: Path, size: int = SMALL) -> Iterator[Path]:
     """An image on a loop device. What is in it outlives the mount."""
+    need("ext4")
     image = folder / "image"
     if not image.exists():
         image.write_bytes(b"")

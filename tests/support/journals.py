@@ -63,7 +63,7 @@ class Layout(NamedTuple):
 
 
 def layout(data: bytes) -> Layout:
-    """Of an undamaged segment, by docs/journal.md; asserts every checksum."""
+    """Of an undamaged segment, by docs/reference/journal-format.md; asserts every checksum."""
     assert data[:8] == b"\x89WHSPR\r\n"
     version, at = struct.unpack_from("<HH", data, 8)
     assert version == 1

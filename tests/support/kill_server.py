@@ -31,7 +31,7 @@ from whisperr import Whisperr
 
 NEVER = 1_000_000
 STEPS = ("line", "opcode")  # 3.12 and 3.13 tell of no opcodes in a function's very first call
-FILES = ("format.py", "segment.py", "ownership.py", "log.py", "journal.py")
+JOURNAL = os.path.dirname(whisperr._journal.journal.__file__)
 FILLER = "x" * 20_000  # three such events fill the first segment, six each later one
 LIMIT = 1 << 20  # bytes of the journal
 
@@ -122,8 +122,7 @@ def where_is(frame: FrameType) -> tuple[str, str, int]:
 
 
 def is_of_journal(frame: FrameType) -> bool:
-    path = frame.f_code.co_filename
-    return path.endswith(FILES) and os.path.basename(os.path.dirname(path)) == "_journal"
+    return os.path.dirname(frame.f_code.co_filename) == JOURNAL
 
 
 def watched(frame: FrameType, function: Trace) -> Trace:

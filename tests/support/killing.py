@@ -23,6 +23,7 @@ from whisperr.sandbox import Sandbox
 
 PROGRAM = Path(__file__).with_name("kill_server.py")
 SERVERS = 3
+FEW = 100  # instructions: every life comes to many more
 FAULTS: dict[str, list[dict[str, Any]]] = {  # of the ingestion server, while a life lasts
     "plain": [],
     "spilling": [{"do": "status", "status": 503, "times": 3}],
@@ -74,6 +75,7 @@ class Killer:
         lots = random.Random(f"{life} {written}")
         order = self._order(life, written)
         told = self._ask({**order, "do": "live", "at": None})["told"]
+        assert len(told) > FEW, f"{life}: the journal is hardly used, or its modules were not found"
         return [
             Point(life, written, tuple(where), lots.randint(1, times)) for *where, times in told
         ]

@@ -1,4 +1,6 @@
-"""The file format of the journal: records <-> bytes. No I/O in it; docs/journal.md has the tables.
+"""The file format of the journal: records <-> bytes. No I/O in it.
+
+docs/reference/journal-format.md has the tables.
 
 A segment is a header, frames one behind the other, and zeros up to the size it was reserved
 with. Each frame carries a magic number that can't occur in its JSON text and a checksum, so
@@ -11,7 +13,7 @@ import struct
 from typing import Iterable, Iterator, NamedTuple, Sequence
 from zlib import crc32
 
-from whisperr._encoding.records import Event, Identity, Record, generated_id
+from whisperr._encoding.records import CALL_OPENING, Extra, Identity, Record, generated_id
 
 VERSION = 1  # of the format
 
@@ -24,6 +26,7 @@ EMPTY, DAMAGED, FOREIGN, NEWER = "empty", "damaged", "foreign", "newer"
 
 _HEADER = struct.Struct("<8sHH16s20sIQ")  # and the environment, and a checksum
 _FRAME = struct.Struct("<4sIQq")  # magic, size of the payload, kind and number, nanoseconds
+_EVENT = struct.Struct(f"<IIQq{len(CALL_OPENING)}s")  # likewise, and how each call begins
 _RICH = struct.Struct("<qIII")  # seconds, nanoseconds, size of the context, size of the id
 _RANGE = struct.Struct("<QQ")  # first and last number
 _CRC_BYTES = 4
@@ -35,20 +38,25 @@ _LATEST = 2**63  # nanoseconds; a plain frame holds less, until the year 2262
 
 FRAME_BYTES = _FRAME.size + _CRC_BYTES  # a frame without its payload
 
+_OPENING_BYTES = len(CALL_OPENING)
 _pack = _FRAME.pack
+_pack_event = _EVENT.pack
+_MAGIC = int.from_bytes(FRAME_MAGIC, "little")
 
 
 class Header(NamedTuple):
     """What a segment says of its process."""
 
-    destination: bytes  # 16 bytes, see _journal
+    destination: bytes  # 16 bytes, see folder.destination
     prefix: bytes  # of the ids: 20 hex digits
     sequence: int  # among the segments of one chain
     created: int  # nanoseconds since the epoch
-    environment: bytes  # what it puts into a context, see Encoder
+    environment: bytes  # what its SDK put into a context, see Encoder
 
 
 class Frame(NamedTuple):
+    """One frame whose checksum is right."""
+
     kind: int
     number: int
     when: int
@@ -57,11 +65,11 @@ class Frame(NamedTuple):
     size: int
 
 
-class Dead(NamedTuple):
-    """Who made a record that another process delivers: it keeps its id and its environment."""
+class Producer(NamedTuple):
+    """The process that made a record which another one delivers, under the same id."""
 
-    prefix: bytes
-    environment: bytes
+    prefix: bytes  # of its ids
+    environment: bytes  # see Header
 
 
 class Damage(NamedTuple):
@@ -80,16 +88,22 @@ def encode_header(header: Header) -> bytes:
     return _sealed(fixed + header.environment)
 
 
-def encode_event(event: Event) -> bytes:
-    number, when, call, extra, _ = event
-    if extra is None and when < _LATEST and when >= -_LATEST:
-        # Every track() comes here: one checksum over all, at the end, spares a second call.
-        body = _pack(FRAME_MAGIC, len(call), number, when) + call
-        return body + crc32(body).to_bytes(4, "little")
+def encode_event(number: int, when: int, call: bytes, extra: Extra | None) -> bytes:
+    """The frame of an event, of which ``call`` is encoded without the opening that all have."""
+    if extra is None:
+        # Every track() comes here. One checksum over all, at the end, spares a second call, and
+        # whether the time fits is left to pack(): a comparison with numbers so large costs more.
+        try:
+            size = _OPENING_BYTES + len(call)
+            body = _pack_event(_MAGIC, size, number, when, CALL_OPENING) + call
+            return body + crc32(body).to_bytes(4, "little")
+        except struct.error:
+            pass
     context, message_id = extra or (None, None)
     seconds, nanoseconds = divmod(when, _SECOND)
     rich = _RICH.pack(seconds, nanoseconds, _size_of(context), _size_of(message_id))
-    return _frame(RICH_EVENT, number, 0, b"".join((rich, context or b"", message_id or b"", call)))
+    parts = (rich, context or b"", message_id or b"", CALL_OPENING, call)
+    return _frame(RICH_EVENT, number, 0, b"".join(parts))
 
 
 def encode_identity(identity: Identity) -> bytes:
@@ -113,8 +127,9 @@ def size_of(record: Record) -> int:
         return FRAME_BYTES + len(record.body)
     _, when, call, extra, _ = record
     if extra is None and -_LATEST <= when < _LATEST:
-        return FRAME_BYTES + len(call)
-    return FRAME_BYTES + _RICH.size + len(call) + sum(len(part) for part in extra or () if part)
+        return FRAME_BYTES + _OPENING_BYTES + len(call)
+    whole = FRAME_BYTES + _RICH.size + _OPENING_BYTES + len(call)
+    return whole + sum(len(part) for part in extra or () if part)
 
 
 def _frame(kind: int, number: int, when: int, payload: bytes) -> bytes:
@@ -186,41 +201,29 @@ def scan(data: bytes, at: int) -> Iterator[Frame | Damage]:
         at = behind
 
 
-class Contents:
-    """What stands behind the header of a segment."""
+def decode_record(frame: Frame, segment: int, producer: Producer | None) -> Record | None:
+    """The record in an intact frame, or None if it holds none that this version knows.
 
-    def __init__(self, data: bytes, at: int) -> None:
-        self.records: list[Frame] = []
-        self.settled: list[range] = []  # numbers, in this segment and in those before it
-        self.damaged = 0  # bytes
-        for item in scan(data, at):
-            if isinstance(item, Damage):
-                self.damaged += item.size
-            elif item.kind == SETTLED:
-                self.settled += decode_settled(item)
-            else:
-                self.records.append(item)
-
-
-def decode_record(frame: Frame, segment: int, dead: Dead | None) -> Record | None:
-    """The record in an intact frame, or None if it holds none that this version knows."""
+    ``segment``: the handle that the record shall name. ``producer``: of a record that another
+    process made, whose id and environment it keeps.
+    """
     if frame.kind == IDENTITY:
-        key = generated_id(dead.prefix, frame.number) if dead else None
+        key = generated_id(producer.prefix, frame.number) if producer else None
         return Identity(frame.number, frame.payload, segment, key)
     if frame.kind == EVENT:
-        event: Event = (frame.number, frame.when, frame.payload, None, segment)
+        decoded: tuple[int, bytes, Extra | None] = frame.when, frame.payload, None
     elif frame.kind == RICH_EVENT and len(frame.payload) >= _RICH.size:
-        event = _rich_event(frame, segment)
+        decoded = _decode_rich(frame.payload)
     else:
         return None
-    return _as_it_was(event, dead) if dead else event
-
-
-def _as_it_was(event: Event, dead: Dead) -> Event:
-    number, when, call, extra, segment = event
-    context, message_id = extra or (None, None)
-    message_id = message_id or b'"%b"' % generated_id(dead.prefix, number)
-    return (number, when, call, (context or dead.environment, message_id), segment)
+    when, payload, extra = decoded
+    if not payload.startswith(CALL_OPENING):  # written by something else: nobody can send it
+        return None
+    if producer is not None:
+        context, message_id = extra or (None, None)
+        message_id = message_id or b'"%b"' % generated_id(producer.prefix, frame.number)
+        extra = (context or producer.environment, message_id)
+    return (frame.number, when, payload[_OPENING_BYTES:], extra, segment)
 
 
 def decode_settled(frame: Frame) -> Iterator[range]:
@@ -230,15 +233,16 @@ def decode_settled(frame: Frame) -> Iterator[range]:
         yield range(first, last + 1)
 
 
-def _rich_event(frame: Frame, segment: int) -> Event:
-    seconds, nanoseconds, context_size, id_size = _RICH.unpack_from(frame.payload)
+def _decode_rich(payload: bytes) -> tuple[int, bytes, Extra | None]:
+    """Time, call and extra of an event that has more than most."""
+    seconds, nanoseconds, context_size, id_size = _RICH.unpack_from(payload)
     parts: list[bytes | None] = []
     at = _RICH.size
     for size in (context_size, id_size):
-        parts.append(None if size == _ABSENT else frame.payload[at : at + size])
+        parts.append(None if size == _ABSENT else payload[at : at + size])
         at += 0 if size == _ABSENT else size
     extra = (parts[0], parts[1]) if any(part is not None for part in parts) else None
-    return (frame.number, seconds * _SECOND + nanoseconds, frame.payload[at:], extra, segment)
+    return seconds * _SECOND + nanoseconds, payload[at:], extra
 
 
 def _frame_at(data: bytes, at: int) -> Frame | None:

@@ -1,0 +1,82 @@
+"""The names and the sizes of what lies in a journal folder.
+
+<journal_dir>/<destination>/<chain>.lock              held by the owner for as long as it lives
+<journal_dir>/<destination>/<chain>-<sequence>.seg    its segments
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import stat
+from typing import Iterator
+
+_NAME = re.compile(r"([0-9a-f]{20})-[0-9a-f]{8}")  # of a chain: prefix of its ids, random digits
+_FILE = re.compile(rf"({_NAME.pattern})(?:\.lock|-([0-9a-f]{{8}})\.seg)")
+_DESTINATION = re.compile(r"[0-9a-f]{32}")
+
+
+def destination(base_url: str, key: str) -> bytes:
+    """Says whether two clients deliver to the same place, and nothing of the key."""
+    text = f"{base_url}\0{key}".encode()
+    return hashlib.blake2b(text, digest_size=16, person=b"whisperr journal").digest()
+
+
+def is_destination(name: str) -> bool:
+    """Whether a folder of that name may be one of ours."""
+    return _DESTINATION.fullmatch(name) is not None
+
+
+def open_folder(journal_dir: str, where: bytes) -> str:
+    """The folder of one destination, made if need be. OSError: it can't be used."""
+    if not os.path.isdir(journal_dir):
+        with contextlib.suppress(FileExistsError):
+            os.makedirs(journal_dir, 0o700)
+            os.chmod(journal_dir, 0o700)  # whatever the umask took away
+    _check_folder(journal_dir)
+    folder = os.path.join(journal_dir, where.hex())
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    if stat.S_IMODE(_check_folder(folder).st_mode) & 0o777 != 0o700:
+        os.chmod(folder, 0o700)
+    return folder
+
+
+def _check_folder(path: str) -> os.stat_result:
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a folder, or a link to one")
+    if found.st_uid != os.geteuid():
+        raise PermissionError(errno.EPERM, "the folder belongs to another user")
+    return found
+
+
+def segment_path(folder: str, chain: str, sequence: int) -> str:
+    return os.path.join(folder, f"{chain}-{sequence:08x}.seg")
+
+
+def lock_path(folder: str, chain: str) -> str:
+    return os.path.join(folder, chain + ".lock")
+
+
+def files(folder: str) -> Iterator[tuple[str, int]]:
+    """Chain and sequence of every file of ours; sequence 0 is the lock."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            match = _FILE.fullmatch(entry.name)
+            if match:
+                yield match[1], int(match[3] or "0", 16)
+
+
+def used_bytes(folder: str) -> int:
+    """What all segments of the folder have reserved, of the living and the dead."""
+    total = 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _FILE.fullmatch(entry.name):
+                with contextlib.suppress(OSError):  # deleted meanwhile
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
