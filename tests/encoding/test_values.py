@@ -43,7 +43,7 @@ from support.inputs import (
     values,
 )
 from support.rows import named, same
-from whisperr import Whisperr
+from whisperr import Whisperr, _client
 from whisperr._encoding import values as rules
 from whisperr._encoding.values import MAX_DEPTH, MAX_ITEMS, Unencodable, encode
 from whisperr.sandbox import Sandbox
@@ -162,7 +162,10 @@ NO_RULE: dict[str, Any] = {
 
 @contextlib.contextmanager
 def without_orjson() -> Iterator[None]:
-    with mock.patch.object(rules, "orjson", None):
+    refuse = rules._refuse  # what ``dumps`` is without it
+    with mock.patch.object(rules, "orjson", None), mock.patch.object(
+        rules, "dumps", refuse
+    ), mock.patch.object(_client, "dumps", refuse):
         yield
 
 

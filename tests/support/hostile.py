@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any, Callable, NoReturn
 from unittest import mock
 
-from support.inputs import Point
+from support.inputs import Odd, Point, Standing
 
 ENOUGH = 2**22  # items that are drawn from something endless before it gives up: a defect
 
@@ -249,6 +249,14 @@ ODDITIES: dict[str, Callable[[], Any]] = {
     "masked as dict": lambda: _masked(dict),
     "masked as datetime": lambda: _masked(datetime.datetime),
     "dead": _dead,
+    "proxy of itself": lambda: _proxy_of_itself(),
+    "proxy that raises": lambda: _lying(UserDict, _get_current_object=_raise),
+    "proxy of nothing": lambda: _lying(UserDict, _get_current_object=None),
+    "fields that lie": lambda: type("Lying", (), {"__attrs_attrs__": 7})(),
+    "struct of everything": lambda: type(
+        "Lying", (), {"__struct_fields__": map(str, itertools.count())}
+    )(),
+    "unhashable class": Odd,
     "generator": lambda: (n for n in [("a", 1)]),
     "raising generator": lambda: (_raise() for _ in [1]),
     "object": object,
@@ -273,6 +281,12 @@ ODDITIES: dict[str, Callable[[], Any]] = {
     "bytes": lambda: b"\xff",
     "released memory": lambda: _released(),
 }
+
+
+def _proxy_of_itself() -> Any:
+    proxy = Standing(None)
+    proxy._target = proxy
+    return proxy
 
 
 def _released() -> memoryview:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import dataclasses
 import datetime
 import decimal
 import enum
 import fractions
 import types
-from collections import OrderedDict, UserDict, UserList, deque, namedtuple
+from collections import OrderedDict, UserDict, UserList, UserString, deque, namedtuple
 from pathlib import PurePosixPath
 from typing import Any, Callable
 
@@ -102,6 +103,43 @@ class OwnSet(set):  # type: ignore[type-arg]
         return iter(["its own"])
 
 
+class Standing:
+    """A transparent proxy: it claims the class of what it stands for."""
+
+    def __init__(self, target: Any) -> None:
+        self._target = target
+
+    def _get_current_object(self) -> Any:
+        return self._target
+
+    @property
+    def __class__(self) -> Any:
+        return type(self._target)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._target, name)
+
+    def __hash__(self) -> int:
+        return hash(self._target)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._target == other)
+
+
+class _Unhashable(type):
+    """Its classes can be no keys: what an abstract class or a table of types asks for fails."""
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@dataclasses.dataclass
+class Odd(metaclass=_Unhashable):
+    x: Any = 1
+
+
 # Around one value, each adds one level of arrays or objects.
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "list": lambda value: [value],
@@ -118,6 +156,8 @@ WRAPPERS: dict[str, Callable[[Any], Any]] = {
     "own list": lambda value: OwnList([value]),
     "own tuple": lambda value: OwnTuple((value,)),
     "own dict": lambda value: OwnDict({"in": value}),
+    "proxied list": lambda value: Standing([value]),
+    "unhashable class": lambda value: Odd(value),
 }
 
 
@@ -159,6 +199,8 @@ def hashables() -> Values:
         st.floats(),
         texts(),
         texts().map(OwnText),
+        texts().map(Standing),
+        st.integers(-9, 9).map(Standing),
         st.integers(-9, 9).map(OwnInt),
         st.floats().map(OwnFloat),
         st.decimals(allow_nan=False),
@@ -194,6 +236,8 @@ def scalars() -> Values:
         decimal.Decimal("sNaN"),
         range(3),
         range(2**62),
+        UserString("pro"),
+        array.array("d", [0.5]),
     ]
     return st.one_of(
         hashables(),
@@ -234,6 +278,8 @@ def _containers(inner: Values) -> Values:
         sets.map(set),
         sets.map(OwnSet),
         st.builds(Point, inner, inner),
+        st.builds(Odd, inner),
+        lists.map(Standing),
         st.builds(Pair, inner, inner),
     )
 
