@@ -1,103 +1,174 @@
-"""A running total without a lock.
+"""The cells that need no lock: a counter, a tally, a value that only advances, a turn.
 
-Guarantees:
-    add() is exact from any number of threads, from a signal handler that interrupts
-    another add() in the same thread, and from ``__del__``. It never waits.
-Assumes:
-    the global interpreter lock: ``deque.append`` and ``next`` on an iterator written in C
-    are each one indivisible step.
+A call of ``track()`` may be interrupted at any bytecode, by another thread, by a signal handler
+or by ``__del__``, and each of these may call ``track()`` itself. A lock held there would be
+waited for by the very call that holds it. So every step that more than one of them may take at
+once is one operation of the interpreter that cannot be divided.
 
-Why it holds: every add() first appends one part and then lets the accumulator take one
-part, whichever comes first. Whatever is interleaved, no part is taken twice, none is left
-for good, and the accumulator never finds the queue empty, because every ``next`` was
-preceded by an append.
+    cell        what must be indivisible
+    Counter     ``BytesIO.seek``
+    Tally       ``next`` on ``itertools.count``
+    Furthest    ``deque.append``, ``deque.copy``
+    Turn        ``dict.setdefault``; ``frame.clear`` refuses a frame that is being executed
+
+With the global interpreter lock all of these hold: each is one call into C that runs no Python
+code on the way.
 """
 
 from __future__ import annotations
 
 import sys
 from collections import deque
-from itertools import accumulate, count
+from io import SEEK_CUR, BytesIO
+from itertools import count
 from types import FrameType
-from typing import Callable
+from typing import Callable, Generic, Iterable, Iterator, TypeVar
+
+T = TypeVar("T")
 
 
 class Counter:
-    """An integer that many threads add to."""
+    """An integer that anybody adds to. Exact; nobody waits.
 
-    __slots__ = ("_parts", "_sums")
-
-    def __init__(self) -> None:
-        self._parts: deque[int] = deque()
-        # iter() ends at None, which is never appended: the sums go on for ever.
-        self._sums = accumulate(iter(self._parts.popleft, None))
-
-    def add(self, amount: int) -> int:
-        """Add, and return the total after some add() of this moment: one's own, when alone."""
-        self._parts.append(amount)
-        return next(self._sums)
-
-    def steps(self) -> tuple[Callable[[int], None], Callable[[], int]]:
-        """The two steps of add(), for a place where a call of it costs too much."""
-        return self._parts.append, self._sums.__next__
-
-    def read(self) -> int:
-        return self.add(0)
-
-
-class Sequence:
-    """Numbers 0, 1, 2, …: each given out once, also to threads and handlers that interrupt each other.
-
-    A Total can't do this: a reader's zero may be taken by a writer, and two writers would
-    then see one sum.
+    It is a position in a file in memory that never holds a byte: ``seek`` moves it, and tells
+    where it is now, in one call into C. A position can't be negative, so zero stands far up: a
+    Counter may fall half a billion below zero for a moment, when what is taken away is counted
+    before it was added.
     """
 
-    __slots__ = ("_looks", "take")
+    __slots__ = ("_seek",)
+
+    ZERO = 2**29  # the position that means 0; so small an int costs least
 
     def __init__(self) -> None:
-        self.take: Callable[[], int] = count().__next__
-        self._looks = Counter()
+        self._seek = BytesIO().seek
+        self._seek(self.ZERO)
 
-    def taken(self) -> int:
-        """How many numbers were given out. Looking costs a number, which is not counted."""
-        return self.take() - (self._looks.add(1) - 1)
+    def add(self, amount: int) -> int:
+        """Add, and return the total with it."""
+        return self._seek(amount, SEEK_CUR) - self.ZERO
+
+    def read(self) -> int:
+        """The total."""
+        return self._seek(0, SEEK_CUR) - self.ZERO
+
+    @property
+    def move(self) -> Callable[[int, int], int]:
+        """``move(amount, SEEK_CUR)`` is ZERO more than add(): where a call of that costs too much."""
+        return self._seek
+
+
+class Tally:
+    """Counts one by one, and gives each its number: 0, 1, 2, … No number twice.
+
+    A Counter can't do this: of two that add at once, both could be told the later total.
+    """
+
+    __slots__ = ("numbers",)
+
+    def __init__(self) -> None:
+        #: ``next()`` of it counts one more, and is its number. One call into C.
+        self.numbers: Iterator[int] = count()
 
     def next(self) -> int:
-        """A number above all that were given out. Looking costs it, and it is not counted."""
-        number = self.take()
-        self._looks.add(1)
-        return number
+        """Count one more, and return its number."""
+        return next(self.numbers)
 
-    def skip(self) -> None:
-        """One number given out was not used: don't count it."""
-        self._looks.add(1)
+    def read(self) -> int:
+        """How many were counted, which is also the next number. It takes none."""
+        return int(repr(self.numbers)[len("count(") : -1])  # no other look leaves it as it is
+
+
+class Furthest(Generic[T]):
+    """A value that only advances: the furthest of all that were reported, whoever comes first.
+
+    Read, compare and write would be three steps, and of two callers at once the wrong one could
+    come last. So each report is kept; there are few of them.
+    """
+
+    __slots__ = ("_choose", "_reported")
+
+    def __init__(self, first: T, choose: Callable[[Iterable[T]], T]) -> None:
+        self._reported = deque([first])
+        self._choose = choose  # max, or min
+
+    def advance(self, value: T) -> None:
+        """Report a value. One that is not further changes nothing."""
+        self._reported.append(value)
+
+    def read(self) -> T:
+        """The furthest value so far."""
+        return self._choose(self._reported.copy())
+
+
+class _Holder:
+    """One call that took a turn, and (once it has ended) the one that took it next."""
+
+    __slots__ = ("frame", "next")
+
+    def __init__(self, frame: FrameType | None) -> None:
+        self.frame = frame  # of the call; None: it gave the turn back
+        self.next: dict[str, _Holder] = {}  # at most one item, by setdefault
+
+    def has_ended(self) -> bool:
+        """Once true, true for ever: that is what makes a take-over safe."""
+        frame = self.frame
+        return frame is None or _is_over(frame)
 
 
 class Turn:
-    """Free, or held by the call that took it."""
+    """Free, or held by the call that took it.
 
-    __slots__ = ("_holder",)
+    Guarantees:
+        At most one call holds it. A call holds it up to release() or its own end, however that
+        comes: an exception that a signal handler raises, anywhere, leaves nothing held.
+        Nobody waits: take() says at once whether it is the caller's.
+    Lock-free:
+        The holders are a chain. Who finds that the last one has ended adds itself behind it by
+        one ``dict.setdefault``, so an ended holder has one successor, whoever looks at it and
+        however late. _latest is a hint that may lag behind: the chain leads on from there, and
+        what is before it is garbage.
+        An exception before that step leaves nothing behind, one after it a holder whose call
+        ends by the same exception.
+    Fork: not shared. A child makes its own; a thread that held this one never ends there.
+    """
+
+    __slots__ = ("_latest",)
 
     def __init__(self) -> None:
-        self._holder: dict[str, FrameType] = {}
+        self._latest = _Holder(None)
 
     def take(self) -> bool:
         """Whether it is now the caller's, up to release() or its end, however that comes."""
-        mine = sys._getframe(1)
-        holder = self._holder.setdefault("by", mine)
-        if holder is not mine and _has_ended(holder):
-            self._holder.pop("by", None)
-            holder = self._holder.setdefault("by", mine)
-        return holder is mine
+        mine = _Holder(sys._getframe(1))
+        while True:
+            last = self._last()
+            if not last.has_ended():
+                return False
+            if last.next.setdefault("by", mine) is mine:
+                self._latest = mine
+                return True
 
     def release(self) -> None:
-        """By the call that took it."""
-        self._holder.pop("by", None)
+        """By the call that took it; from any other it changes nothing."""
+        last = self._last()
+        if last.frame is sys._getframe(1):
+            last.frame = None
+
+    def _last(self) -> _Holder:
+        holder = self._latest
+        while True:
+            following = holder.next.get("by")
+            if following is None:
+                self._latest = holder
+                return holder
+            holder = following
 
 
-def _has_ended(frame: FrameType) -> bool:
+def _is_over(frame: FrameType) -> bool:
+    """Whether a call has ended. The interpreter clears no frame that is being executed."""
     try:
         frame.clear()
-    except RuntimeError:  # it is being executed
+    except RuntimeError:
         return False
     return True

@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime
-from typing import Any, Callable, Mapping, Sequence
+from io import SEEK_CUR
+from typing import Any, Callable, Mapping, Sequence, Union
 
+from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
-from whisperr._encoding.records import Encoder
+from whisperr._delivery.intake import RECORDED, is_nobody
+from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
+from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
 from whisperr._process.registry import Registry
 from whisperr._reporting.reports import Superseded, log_to_stderr
 from whisperr._settings import (
@@ -23,11 +27,6 @@ from whisperr._settings import (
     make_settings,
     option_names,
 )
-
-_EMPTY = (None, "")  # and not 0, which may be an id
-
-#: What whisperr.testing puts here while it records is the engine of every client, disabled or not.
-double: type[Engine] | None = None
 
 
 class Whisperr:
@@ -93,7 +92,7 @@ class Whisperr:
     def _adopt(self, settings: Settings) -> None:
         self._settings = settings
         self._encoder = Encoder(settings.app_version, settings.max_event_bytes)
-        self._engine: Engine | LazyEngine | None = None
+        self._engine: ClientEngine = None
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
@@ -101,9 +100,7 @@ class Whisperr:
 
             if settings.journal_dir is not None:
                 import whisperr._journal.journal  # noqa: F401
-        kind = double or (None if settings.disabled else LazyEngine)
-        if kind is not None:
-            self._engine = kind(settings, self._encoder)
+        self._engine = _engine_factory(self, None)
         _clients.add(self)
 
     # --- the published interface
@@ -139,17 +136,54 @@ class Whisperr:
                 30 days back and 5 minutes ahead.
             message_id: Your own idempotency key, unique per event, for back-fills and webhooks.
         """
-        engine: Any = self._engine  # an Unmade too, up to the next check
+        # All of the hot path: see whisperr._delivery.intake for what holds, and why.
+        engine = self._engine
         if engine is None:
             return
         try:
-            if not engine.token[0]:
+            if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
-            if not event_type or (not external_user_id and external_user_id in _EMPTY):
+            intake = engine.intake
+            if not external_user_id and is_nobody(external_user_id):
                 return
-            engine.track(external_user_id, event_type, properties, context, occurred_at, message_id)
+            try:
+                kind = intake.event_types[event_type]
+            except (KeyError, TypeError):  # a new one, an empty one, or not a string at all
+                kind = intake.event_type(event_type)
+                if not kind:
+                    return
+            if type(external_user_id) is not str:
+                external_user_id = user_id_text(external_user_id)
+            if type(properties) is not dict:
+                properties = {} if properties is None else mapping(properties, "properties")
+            call = {
+                "external_user_id": external_user_id,
+                "event_type": kind,
+                "properties": properties,
+            }
+            if is_tracked(properties) and not is_plain(properties):
+                encoded = encode_call_by_rules(call)
+            else:
+                try:
+                    encoded = dumps(call, convert, OPTIONS)
+                except TypeError:  # a value that the encoder does not take
+                    encoded = encode_call_by_rules(call)
+            size = len(encoded)
+            if (
+                size > intake.max_size
+                or context is not None
+                or occurred_at is not None
+                or message_id is not None
+            ):
+                intake.put(encoded, context, occurred_at, message_id)
+                return
+            intake.append((next(intake.numbers), time.time_ns(), encoded[RECORDED], None, None))
+            total = intake.add_bytes(size + intake.beside_call, SEEK_CUR)
+            waiting = len(intake.events) + len(intake.identities)
+            if waiting >= intake.queue.look_at or total > intake.max_total:
+                intake.after_put()
         except Exception as error:
-            engine.reject(error)
+            engine.refuse(error)
 
     def identify(
         self,
@@ -172,27 +206,24 @@ class Whisperr:
             channels: Replaces the three short forms. Each item has ``type`` (or ``channel``)
                 and ``address``, and may have ``opted_in`` (True) and ``verified``.
         """
-        engine: Any = self._engine  # an Unmade too, up to the next check
+        engine = self._engine
         if engine is None:
             return
+        fields = {
+            "external_user_id": external_user_id,
+            "traits": traits,
+            "email": email,
+            "phone": phone,
+            "push_token": push_token,
+            "preferred_channel": preferred_channel,
+            "channels": channels,
+        }
         try:
-            if not engine.token[0]:
+            if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
-            if not external_user_id and external_user_id in _EMPTY:
-                return
-            engine.identify(
-                {
-                    "external_user_id": external_user_id,
-                    "traits": traits,
-                    "email": email,
-                    "phone": phone,
-                    "push_token": push_token,
-                    "preferred_channel": preferred_channel,
-                    "channels": channels,
-                }
-            )
+            engine.identify(fields)
         except Exception as error:
-            engine.reject(error)
+            engine.refuse(error)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now, in one pass, and wait for it.
@@ -282,7 +313,7 @@ class Whisperr:
     # --- the first call in a process
 
     def _engine_of_this_process(self, before: Engine | LazyEngine) -> Engine:
-        """Two threads may be here at once: one heir is made."""
+        """Two threads may be here at once: one engine is made."""
         engine = before.for_this_process()
         if engine.token[0]:  # else a signal handler forked inside that: this call is the parent's
             self._engine = engine
@@ -306,13 +337,44 @@ def _deadline(timeout: float | None, default: float) -> float:
     """Monotonic seconds. ValueError for what is no number of seconds, 0 or more."""
     if timeout is None:
         timeout = default
-    return time.monotonic() + check_timeout("timeout", timeout)
+    return monotonic() + check_timeout("timeout", timeout)
 
 
 async def _in_thread(wait: Callable[[], bool]) -> bool:
     import asyncio  # here: it costs more than all the rest, and few need it
 
     return await asyncio.get_running_loop().run_in_executor(None, wait)
+
+
+# --- what makes engines, for whisperr.testing
+
+ClientEngine = Union[Engine, LazyEngine, None]  # None: the client is disabled
+EngineFactory = Callable[[Whisperr, ClientEngine], ClientEngine]  # the client, what it has now
+
+
+def ordinary_engine(client: Whisperr, current: ClientEngine, closed: bool = False) -> ClientEngine:
+    """The engine of a client outside of tests: one that delivers."""
+    if client._settings.disabled:
+        return None
+    if closed:
+        return Engine(client._settings, client._encoder, closed)
+    return LazyEngine(client._settings, client._encoder)
+
+
+def install_engine_factory(factory: EngineFactory) -> EngineFactory:
+    """Have ``factory`` make the engine of every client to come; returns the one before."""
+    global _engine_factory
+    previous, _engine_factory = _engine_factory, factory
+    return previous
+
+
+def replace_engines(factory: EngineFactory) -> None:
+    """Give every living client the engine that ``factory`` makes of it."""
+    for client in live_clients():
+        client._engine = factory(client, client._engine)
+
+
+_engine_factory: EngineFactory = ordinary_engine
 
 
 # --- all clients at once, for whisperr.lifecycle

@@ -26,6 +26,7 @@ _LONGEST_WAIT = (
     4_000_000.0  # seconds, some 46 days: more overflows a lock's time-out on some systems
 )
 _LARGEST = 2**40
+_API_PATHS = ("/v1", "/v1/events", "/v1/events/batch", "/v1/events/track", "/v1/identify")
 _HAS_LOCKS = importlib.util.find_spec("fcntl") is not None
 # A legal header value that no proxy trims: visible ASCII, blanks only inside.
 _LEGAL_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
@@ -210,6 +211,9 @@ def _url(name: str, value: Any) -> str:
     )
     if unusable:
         raise ValueError(rule)
+    for path in _API_PATHS:
+        if parts.path.rstrip("/").lower().endswith(path):
+            raise ValueError(f"{name} must not end in {path}: the client adds the paths of the API")
     return value.rstrip("/")
 
 

@@ -1,14 +1,14 @@
 """All living clients of this process at once: for hooks of servers, and the only way in for them.
 
-Each of these may be called at any time, in any process, any number of times; without a
-client they do nothing. Timeouts are in seconds, for all clients together.
+Each of these may be called at any time, in any process and thread, any number of times. Disabled
+clients are left out; without a client nothing is done. Timeouts are in seconds, for all clients
+together.
 """
 
 from __future__ import annotations
 
-import time
-
 from whisperr._client import live_engines
+from whisperr._clock import monotonic
 from whisperr._reporting.reports import Superseded
 from whisperr._settings import check_timeout
 
@@ -16,14 +16,32 @@ __all__ = ["flush_all", "shutdown_all", "start_all"]
 
 
 def start_all() -> None:
-    """Start the senders now, instead of at the first event: where a thread is safe."""
+    """Start each client's sender thread now, instead of at the first event in this process.
+
+    For a hook that runs in a worker after the fork, and after gevent has patched. A process that
+    forks later should not call it: a thread that runs at a fork makes Python 3.12 and later warn.
+    Clients that are made afterwards start theirs at their first event. Where no thread can be
+    started, nothing is lost: ``flush()`` and the exit deliver in the thread that calls them.
+    """
     for engine in live_engines():
         engine.start()
 
 
 def flush_all(timeout: float) -> bool:
-    """``flush()`` of all clients under one deadline. True if all of them said True."""
-    deadline = time.monotonic() + check_timeout("timeout", timeout)
+    """``Whisperr.flush()`` of all clients at the same time, under one deadline.
+
+    Args:
+        timeout: How long to wait at most for all of them, in seconds, 0 or more. With 0 it only
+            asks each sender to deliver now.
+
+    Returns:
+        True if all that was accepted before the call was settled: delivered, or dropped and
+        reported. True too if there is no client. What is left stays queued.
+
+    Raises:
+        ValueError: The timeout is no such number.
+    """
+    deadline = monotonic() + check_timeout("timeout", timeout)
     engines = live_engines()
     for engine in engines:  # all at once: one that hangs takes no time from the others
         engine.request_pass()
@@ -35,11 +53,22 @@ def flush_all(timeout: float) -> bool:
 
 
 def shutdown_all(timeout: float | None = None) -> bool:
-    """``shutdown()`` of all clients under one deadline. True if all of them said True.
+    """``Whisperr.shutdown()`` of all clients at the same time: they deliver, and stop for good.
 
-    None: each client's ``shutdown_timeout``, all from now.
+    What is left when the time is over is reported as ``dropped``, by count; with a journal it
+    stays on the disk instead, for the next process.
+
+    Args:
+        timeout: How long it may take for all of them, in seconds, 0 or more. None means the
+            ``shutdown_timeout`` of each client, all counted from now.
+
+    Returns:
+        True if all that was accepted before the call was settled, or if there is no client.
+
+    Raises:
+        ValueError: The timeout is no such number. No client is shut down then.
     """
-    now = time.monotonic()
+    now = monotonic()
     common = None if timeout is None else check_timeout("timeout", timeout)
     engines = live_engines()
     for engine in engines:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
-from support import run_program
+import pytest
+
+from support.stepping import Shuffle, codes_of, stepped
+from whisperr import _atomic
 from whisperr._atomic import Turn
 
 
@@ -56,51 +58,127 @@ def test_a_call_that_has_ended_holds_nothing() -> None:
     assert kept.__traceback__ is not None
 
 
-PROGRAM = """
-import os, random, signal, sys, time
-from whisperr import Whisperr
+# --- between every two instructions
 
-class SoftTimeLimit(Exception):
-    pass
+THREADS, CALLS = 8, 12
 
-def handler(number, frame):
-    if frame.f_code.co_name in ("_evict", "_drop_oldest", "put_event", "take", "release", "_trim"):
-        raised.append(frame.f_code.co_name)
-        raise SoftTimeLimit
 
-raised = []
-options = {"journal_dir": "journal", "max_journal_bytes": 1 << 20} if sys.argv[1] == "journal" else {}
-client = Whisperr("wrk_k", base_url="http://127.0.0.1:9", flush_at=10**6, flush_interval=10**6,
-                  max_queue_size=10, **options)
-text = "x" * (20_000 if options else 10)
-for n in range(100):
-    client.track("u", "number_seen", {"text": text})
-signal.signal(signal.SIGALRM, handler)
-lots = random.Random(1)
-end = time.monotonic() + 5
-while time.monotonic() < end and len(raised) < 2_000:
-    signal.setitimer(signal.ITIMER_REAL, lots.uniform(2e-5, 2e-4))
-    for _ in range(20):
+CODES = codes_of(_atomic)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_eight_threads_that_change_after_each_instruction(seed: int) -> None:
+    """Of eight calls that take it, hold it and end with or without a release, never two hold it at
+    once, wherever a thread is interrupted.
+    """
+    turn, holders, most, taken = Turn(), [0], [0], [0]
+
+    def pause() -> None:
+        """A step between two looks: the others come in here, too."""
+
+    def hold(released: bool) -> None:
+        if not turn.take():
+            return
+        taken[0] += 1
+        holders[0] += 1
+        most[0] = max(most[0], holders[0])
+        pause()
+        holders[0] -= 1
+        if released:
+            turn.release()
+
+    def work() -> None:
+        for call in range(CALLS):
+            hold(released=call % 2 == 0)
+
+    shuffle = Shuffle(seed, [work] * THREADS, {*CODES, pause.__code__})
+    shuffle.run()
+    assert shuffle.steps > THREADS * CALLS, "nothing was interrupted"
+    assert taken[0] > 1
+    assert most[0] == 1
+
+
+def test_one_that_comes_too_late_takes_it_from_nobody() -> None:
+    """A call that looked at a holder, and goes on when that one has ended and another one has the
+    turn: it does not get it, at whichever instruction it was held up.
+    """
+    stops = 0
+    while True:
+        reached = race(stops)
+        if not reached:
+            break
+        stops += 1
+    assert stops > 10, "nothing was interrupted"
+
+
+def race(stop: int) -> bool:
+    """Interrupt a take() before its instruction of this number, and there let the turn change hands.
+
+    False: there is no such instruction.
+    """
+    turn, left, got = Turn(), [stop], []
+
+    def first() -> bool:
+        return turn.take()
+
+    def late() -> None:
+        if turn.take():
+            got.append("late")
+
+    assert first()  # and it has ended with that
+
+    def step() -> bool:
+        left[0] -= 1
+        if left[0] >= 0:
+            return False
+        thread = threading.Thread(target=holding, args=(turn, got, held, over))
+        thread.start()
+        threads.append(thread)
+        assert held.wait(20)
+        return True
+
+    held, over = threading.Event(), threading.Event()
+    threads: list[threading.Thread] = []
+    with stepped(CODES, step):
+        late()
+    over.set()
+    for thread in threads:
+        thread.join()
+    if threads and "second" in got:
+        assert "late" not in got, f"two at once, interrupted before instruction {stop}"
+    return bool(threads)
+
+
+def holding(turn: Turn, got: list[str], held: threading.Event, over: threading.Event) -> None:
+    """Take it, if that is possible, and hold it until the late one is through."""
+    if turn.take():
+        got.append("second")
+    held.set()
+    over.wait(20)
+
+
+def test_an_exception_at_any_instruction_leaves_it_free() -> None:
+    """Out of a signal handler, before any instruction of take() and release(): when the call has
+    ended, the next one gets it.
+    """
+    raised = 0
+    while True:
+        turn, left = Turn(), [raised]
+
+        def call(turn: Turn = turn) -> None:
+            if turn.take():
+                turn.release()
+
+        def step(left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+
         try:
-            client.track("u", "number_seen", {"text": text})
-        except SoftTimeLimit:
-            pass
-    signal.setitimer(signal.ITIMER_REAL, 0)
-signal.signal(signal.SIGALRM, signal.SIG_IGN)
-for n in range(300):
-    client.track("u", "number_seen", {"text": text})
-sizes = [os.path.getsize(os.path.join(folder, name))
-         for folder, _, names in os.walk("journal") for name in names]
-print(len(raised), client.stats()["pending"], sum(sizes), flush=True)
-os._exit(0)
-"""
-
-
-def test_what_a_signal_handler_raises_leaves_the_limits(tmp_path: Path) -> None:
-    """An exception in the middle of an eviction, wherever, and the next call evicts as before."""
-    said = run_program(PROGRAM, tmp_path, arguments=["memory"]).stdout.split()
-    assert int(said[0]) > 20, said
-    assert int(said[1]) <= 10, said
-    said = run_program(PROGRAM, tmp_path, arguments=["journal"]).stdout.split()
-    assert int(said[1]) < 100, said  # some are in flight: of a pass to nowhere
-    assert int(said[2]) <= (1 << 20) + 64 * 1024, said
+            with stepped(CODES, step):
+                call()
+            break  # there is no such instruction any more
+        except KeyboardInterrupt:
+            raised += 1
+            assert hold(turn), f"held after an exception at instruction {raised}"
+    assert raised > 20, "nothing was raised"

@@ -191,7 +191,7 @@ def test_identities_weigh_as_well(server: Sandbox, key: str) -> None:
 
 def test_bytes_are_given_back(server: Sandbox, key: str) -> None:
     """What was delivered, given back or dropped weighs no more: 100 times the limit pass through."""
-    server.inject(key, {"do": "status", "status": 503}, {"do": "status", "status": 404})
+    server.inject(key, {"do": "status", "status": 503}, {"do": "status", "status": 410})
     reports = Reports()
     with open_client(
         server.url, key, on_error=reports, max_queue_bytes=20_000, max_retries=0
@@ -200,7 +200,7 @@ def test_bytes_are_given_back(server: Sandbox, key: str) -> None:
             track(client, range(start, start + 10), filler=KB)
             client.identify(f"user_{start}", traits={"filler": KB})
             assert client.flush() or client.flush()
-    # 503 for the first identity, 404 for it again.
+    # 503 for the first identity, 410 for it again.
     assert assert_arrived(server, key, 1000)["identities"] == 99
     assert reports.counts("dropped") == [1]
 

@@ -22,7 +22,7 @@ from support.clients import (
 from whisperr import Whisperr, WhisperrError
 from whisperr.sandbox import Sandbox
 
-LOSE_ONE_BATCH = {"do": "status", "status": 404}
+LOSE_ONE_BATCH = {"do": "status", "status": 410}
 
 
 def lose_a_batch_among_three(
@@ -65,7 +65,7 @@ def test_a_callback_may_raise(server: Sandbox, key: str, error: BaseException) -
     delivery, and costs no event."""
     reports, stats = lose_a_batch_among_three(server, key, _raise(error))
     assert_arrived(server, key, 20)
-    assert reports.brief() == [("dropped", 404, 10)]
+    assert reports.brief() == [("dropped", 410, 10)]
     assert stats["dropped"] == {"rejected": 10}
 
 
@@ -87,7 +87,7 @@ def test_a_callback_may_shut_down(server: Sandbox, key: str) -> None:
     assert_arrived(server, key, 20)
     assert said == [False]
     assert stats["pending"] == 0
-    assert reports.brief() == [("dropped", 404, 10)]
+    assert reports.brief() == [("dropped", 410, 10)]
 
 
 def test_a_callback_may_track(server: Sandbox, key: str) -> None:
@@ -116,7 +116,7 @@ def test_a_callback_may_lose_more(server: Sandbox, key: str) -> None:
         server, key, lambda client, error: client.track("user", "Not Snake Case")
     )
     assert_arrived(server, key, 20)
-    assert reports.brief() == [("dropped", 404, 10), ("dropped", None, 1)]
+    assert reports.brief() == [("dropped", 410, 10), ("dropped", None, 1)]
     assert stats["dropped"] == {"rejected": 10, "refused": 1}
 
 
@@ -371,7 +371,7 @@ def test_debug_says_everything_but_what_is_private(
     echo = f"{key} secret@example.org"
     server.inject(
         key,
-        {"do": "status", "status": 404, "body": echo, "path": "/v1/events/batch"},
+        {"do": "status", "status": 410, "body": echo, "path": "/v1/events/batch"},
         {"do": "status", "status": 401, "body": echo},
         {"do": "status", "status": 503, "body": echo, "times": 2},
         {"do": "raw", "bytes": echo, "times": 2},
@@ -381,7 +381,7 @@ def test_debug_says_everything_but_what_is_private(
     outcome = run_program(TROUBLE, tmp_path, arguments=(server.url, key))
     said = outcome.stdout + outcome.stderr
     assert "[whisperr " in outcome.stderr
-    for word in ("auth", "dropped", "retry_exhausted", "2 events", "shut down", "status 404"):
+    for word in ("auth", "dropped", "retry_exhausted", "2 events", "shut down", "status 410"):
         assert word in outcome.stderr, said
     for private in (key, key[4:12], "secret", "example.org"):
         assert private not in said

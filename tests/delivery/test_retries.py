@@ -10,7 +10,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from urllib3.response import HTTPResponse
+from urllib3.util.retry import Retry
 
 from support.clients import (
     Reports,
@@ -20,13 +20,18 @@ from support.clients import (
     open_client,
     track,
 )
+from support.deadlines import generous
 from support.sockets import Answer, Listener
+from whisperr._delivery.outcome import Outcome
 from whisperr._delivery.retry import (
     FIRST_BACKOFF,
     LONGEST_BACKOFF,
     LONGEST_RETRY_AFTER,
-    WakeableRetry,
+    RetryPolicy,
+    retry_after,
 )
+from whisperr._delivery.transport import Transport
+from whisperr._settings import Settings, make_settings, option_names
 from whisperr.sandbox import Sandbox
 
 CLOCK_STEP = 0.01  # seconds by which two clocks of one machine may differ
@@ -49,18 +54,15 @@ def gaps_between_requests(server: Sandbox, key: str) -> list[float]:
 # --- a server in trouble
 
 
-@pytest.mark.timeout(100)
 def test_a_bad_minute_of_the_server_loses_nothing(server: Sandbox, key: str) -> None:
     """500 five times, 429 with ``Retry-After: 1`` three times, three connection resets, then
-    healthy: 2,000 of 2,000 events arrive within 60 s at default settings, none twice, and the pass
+    healthy: 2,000 of 2,000 events arrive at default settings, none twice, and the pass
     that had to give up is reported."""
     server.inject(key, failing(500, times=5), asking_for("1", times=3), {"do": "reset", "times": 3})
     reports = Reports()
-    begun = time.monotonic()
     with open_client(server.url, key, on_error=reports, flush_at=20, flush_interval=10.0) as client:
         track(client, range(2000))
-        flush_until_settled(client, 60)
-        assert time.monotonic() - begun < 60
+        flush_until_settled(client)
         assert client.stats()["delivered"] == 2000
     ledger = assert_arrived(server, key, 2000)
     assert ledger["resent"] == 0
@@ -113,9 +115,9 @@ def test_an_identity_keeps_its_idempotency_key(key: str) -> None:
     assert keys[0] == keys[1] == keys[2] != keys[3]
 
 
-@pytest.mark.parametrize("status", [429, 500, 501, 502, 503, 504, 599])
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 501, 502, 503, 504, 599])
 def test_what_may_pass_is_retried(server: Sandbox, key: str, status: int) -> None:
-    """429 and every 5xx are tried again within the pass, and nobody is bothered."""
+    """408, 425, 429 and every 5xx are tried again within the pass, and nobody is bothered."""
     server.inject(key, failing(status))
     reports = Reports()
     with open_client(server.url, key, on_error=reports) as client:
@@ -232,14 +234,7 @@ def test_retry_after_retries_nothing_else(server: Sandbox, key: str, status: int
 # --- the policy as a value
 
 
-def policy_after(failures: int) -> WakeableRetry:
-    """The policy once so many attempts have failed."""
-    retry = WakeableRetry.policy(100, lambda seconds: True)
-    for _ in range(failures):
-        increased = retry.increment("POST", "/", error=ConnectionResetError())
-        assert isinstance(increased, WakeableRetry)
-        retry = increased
-    return retry
+NOW = "Fri, 27 Nov 2026 12:00:00 GMT"
 
 
 @pytest.mark.parametrize(
@@ -251,40 +246,98 @@ def policy_after(failures: int) -> WakeableRetry:
         ("61", LONGEST_RETRY_AFTER),
         ("3600", LONGEST_RETRY_AFTER),
         ("9" * 400, LONGEST_RETRY_AFTER),
+        ("9" * 5000, LONGEST_RETRY_AFTER),
         ("Fri, 31 Dec 2100 23:59:59 GMT", LONGEST_RETRY_AFTER),
         ("Sat, 01 Jan 2000 00:00:00 GMT", 0),
+        ("Fri, 27 Nov 2026 12:00:09 GMT", 9),
+        ("Fri, 27 Nov 2026 13:00:09 +0100", 9),
+        ("Friday, 27-Nov-26 12:00:09 GMT", 9),
+        ("Fri Nov 27 12:00:09 2026", 9),
         ("soon", None),
+        ("", None),
+        ("   ", None),
         ("-1", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("NaN", None),
+        ("inf", None),
+        ("\u0663", None),
+        ("1, 2", None),
         ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Mon, 99 Foo 2026 00:00:00 GMT", None),
+        ("Fri, 27 Nov 2026", None),
+        (",", None),
+        (None, None),
     ],
 )
-def test_retry_after_is_capped(text: str, seconds: float | None) -> None:
+def test_retry_after_is_capped(text: str | None, seconds: float | None) -> None:
     """No more than 60 s are waited for a server, and a text that can't be read says nothing."""
-    response = HTTPResponse(headers={"Retry-After": text}, status=429)
-    assert policy_after(1).get_retry_after(response) == seconds
+    assert retry_after(text, NOW) == seconds
 
 
-def test_the_wait_is_the_callers() -> None:
-    """How long to wait is the policy's, the waiting itself that of whoever made it."""
-    waited: list[float] = []
+@pytest.mark.parametrize("date", [None, "", "yesterday", "1, 2"])
+def test_a_date_is_counted_from_our_own_clock_without_the_servers(date: str | None) -> None:
+    """Where the answer has no ``Date`` that can be read, ours is all there is."""
+    assert retry_after("Fri, 31 Dec 2100 23:59:59 GMT", date) == LONGEST_RETRY_AFTER
+    assert retry_after("Sat, 01 Jan 2000 00:00:00 GMT", date) == 0
+    assert 25 < (retry_after(formatdate(time.time() + 30, usegmt=True), date) or 0) <= 30
 
-    def pause(seconds: float) -> bool:
-        waited.append(seconds)
+
+class Waits:
+    """A pause that takes no time and keeps what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def __call__(self, seconds: float) -> bool:
+        self.asked.append(seconds)
         return True
 
-    retry = WakeableRetry.policy(3, pause).increment("POST", "/", error=ConnectionResetError())
-    retry.sleep(HTTPResponse(headers={"Retry-After": "3600"}, status=503))
-    retry.sleep(HTTPResponse(status=503))
-    assert waited[0] == LONGEST_RETRY_AFTER
-    assert FIRST_BACKOFF / 2 <= waited[1] <= FIRST_BACKOFF
+
+def settings(url: str, key: str, **changes: Any) -> Settings:
+    options = {name: getattr(Settings, name) for name in option_names()}
+    return make_settings(key, {**options, "base_url": url, **changes})
+
+
+def test_the_wait_is_the_callers(key: str) -> None:
+    """How long to wait is the policy's, the waiting itself that of whoever made it."""
+    waits = Waits()
+    answers = iter(
+        [Answer(503, {"Retry-After": "3600"}), Answer(503), Answer(429, {"Retry-After": "0"})]
+    )
+    with Listener(lambda heard: next(answers, Answer())) as listener:
+        transport = Transport(settings(listener.url, key), waits, lambda: None)
+        assert transport.send("/v1/events/batch", b"{}").outcome is Outcome.OK
+        transport.close()
+    assert waits.asked[0] == LONGEST_RETRY_AFTER
+    assert FIRST_BACKOFF <= waits.asked[1] <= 2 * FIRST_BACKOFF
+    assert waits.asked[2:] == [0]
+
+
+def after(failures: int) -> RetryPolicy:
+    policy: RetryPolicy | None = RetryPolicy.allowing(failures)
+    for _ in range(failures):
+        assert policy is not None
+        policy = policy.after_failure("/v1/events/batch")
+    assert policy is not None
+    return policy
 
 
 @pytest.mark.parametrize("failures", [1, 2, 3, 6, 7, 50, 99])
 def test_the_back_off_doubles_up_to_a_bound(failures: int) -> None:
     """Each wait is drawn from the upper half of 0.5 s doubled per failure, 30 s at most."""
     longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2 ** (failures - 1))
-    waits = {policy_after(failures).get_backoff_time() for _ in range(50)}
+    policy = after(failures)
+    waits = {policy.get_backoff_time() for _ in range(50)}
     assert longest / 2 <= min(waits) < max(waits) <= longest
+
+
+@pytest.mark.parametrize("max_retries", [0, 1, 6, 100])
+def test_so_many_retries_and_no_more(max_retries: int) -> None:
+    """The policy is urllib3's Retry: it counts, and after the last retry it allows none."""
+    policy = after(max_retries)
+    assert isinstance(policy, Retry)
+    assert policy.after_failure("/v1/events/batch") is None
 
 
 def test_the_jitter_is_of_the_policys_own() -> None:
@@ -292,7 +345,7 @@ def test_the_jitter_is_of_the_policys_own() -> None:
     waits = set()
     for _ in range(20):
         random.seed(1)
-        waits.add(policy_after(1).get_backoff_time())
+        waits.add(after(1).get_backoff_time())
     assert len(waits) > 1
 
 
@@ -301,8 +354,8 @@ def test_the_jitter_is_of_the_policys_own() -> None:
 
 @contextlib.contextmanager
 def in_back_off(server: Sandbox, key: str, reports: Reports, **fault: Any) -> Iterator[Any]:
-    """A client that was told ``Retry-After: 30`` by a first request."""
-    server.inject(key, asking_for("30", **fault))
+    """A client that was told ``Retry-After: 60`` by a first request."""
+    server.inject(key, asking_for("60", **fault))
     with open_client(server.url, key, on_error=reports, flush_at=1) as client:
         track(client, [0])
         server.wait_for(key, 1, field="requests")
@@ -310,39 +363,39 @@ def in_back_off(server: Sandbox, key: str, reports: Reports, **fault: Any) -> It
 
 
 def test_a_shutdown_ends_a_wait_and_delivers(server: Sandbox, key: str) -> None:
-    """shutdown() during ``Retry-After: 30`` doesn't wait for it: the events are sent at once."""
+    """shutdown() during ``Retry-After: 60`` doesn't wait for it: the events are sent at once."""
     reports = Reports()
     with in_back_off(server, key, reports) as client:
         track(client, range(1, 10))
         begun = time.monotonic()
-        assert client.shutdown(timeout=2)
-        assert time.monotonic() - begun < 3
+        assert client.shutdown(timeout=50)
+        assert time.monotonic() - begun < generous(3)
     assert_arrived(server, key, 10)
     assert reports.all == []
 
 
 def test_a_shutdown_in_vain_is_bounded_and_says_what_is_lost(server: Sandbox, key: str) -> None:
-    """shutdown() returns within its time-out and a second though the server wants 30, says False,
+    """shutdown() returns at its time-out though the server wants a minute, says False,
     and reports what is lost by count."""
     reports = Reports()
     with in_back_off(server, key, reports, times=-1) as client:
         track(client, range(1, 10))
         begun = time.monotonic()
         assert not client.shutdown(timeout=2)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < generous(3)
         assert client.stats()["dropped"] == {"undelivered": 10}
     assert_arrived(server, key, 0)
     assert reports.brief() == [("dropped", None, 10)]
 
 
 def test_a_flush_does_not_outlast_its_time_out_in_a_wait(server: Sandbox, key: str) -> None:
-    """flush(timeout=1) during ``Retry-After: 30`` says False within 1.5 s, keeps everything, and
+    """flush(timeout=1) during ``Retry-After: 60`` says False then, keeps everything, and
     shortens the server's wait for nobody."""
     reports = Reports()
     with in_back_off(server, key, reports) as client:
         begun = time.monotonic()
         assert not client.flush(timeout=1)
-        assert 1 <= time.monotonic() - begun < 1.5
+        assert 1 <= time.monotonic() - begun < generous(1.5)
         assert client.stats()["pending"] == 1
         assert server.ledger(key)["requests"] == 1
     assert_arrived(server, key, 1)

@@ -164,7 +164,7 @@ def test_resent_events_are_delivered_once(server: Sandbox, key: str) -> None:
         ({"do": "status", "status": 503}, "status 503"),
         ({"do": "status", "status": 401}, "status 401"),
         ({"do": "status", "status": 301}, "status 301"),
-        ({"do": "status", "status": 404}, "status 404"),
+        ({"do": "status", "status": 410}, "status 410"),
         ({"do": "reset"}, "ConnectionError"),
     ],
 )

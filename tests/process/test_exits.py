@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,11 +11,14 @@ import pytest
 
 from support import Outcome
 from support.apps import assert_arrived, run_app
+from support.deadlines import generous
+from whisperr._clock import monotonic  # and not what an older time-machine has touched
 from whisperr.sandbox import Sandbox
 
 HANG = {"do": "hang", "times": -1}
-SECOND = 1.0  # what an exit may take beyond its deadline
-AT_ONCE = 3.0  # seconds; far below every deadline in the tests that use it
+SECOND = generous(1.0)  # what an exit may take beyond its deadline
+AT_ONCE = generous(3.0)  # far below every deadline in the tests that use it
+ENDLESS = 600  # seconds; of a request, where something else is to end it
 
 TELLS = """
 def tell(error):
@@ -161,7 +163,7 @@ def test_a_forgotten_client_delivers(server: Sandbox, key: str, tmp_path: Path) 
 NO_THREADS = """
 import resource
 import threading
-client = new_client(shutdown_timeout=2, on_error=tell)
+client = new_client(shutdown_timeout=2, request_timeout=600, on_error=tell)
 with open("/proc/self/statm") as statm:
     used = int(statm.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
@@ -190,7 +192,7 @@ def test_such_an_exit_is_bounded_too(server: Sandbox, key: str, tmp_path: Path) 
     """
     server.inject(key, HANG)
     done = run_app(server, key, tmp_path, TELLS + NO_THREADS)
-    assert time_of_end(done, time.monotonic()) <= 2 + SECOND
+    assert time_of_end(done, monotonic()) <= 2 + SECOND
     assert_loss_reported(done, 50)
 
 
@@ -217,13 +219,14 @@ assert process.exitcode == 0
 def test_an_exit_with_a_silent_server_is_bounded(
     server: Sandbox, key: str, tmp_path: Path, end: str
 ) -> None:
-    """With a server that accepts and never answers, an exit takes shutdown_timeout and at most a
-    second more, and says how many records are lost: one WARNING, one on_error.
+    """With a server that accepts and never answers, an exit takes shutdown_timeout, however long
+    its request may last, and says how many records are lost: one WARNING, one on_error.
     """
     server.inject(key, HANG)
-    source = TELLS + f"client = new_client(shutdown_timeout=2, on_error=tell)\n{LOSING_ENDS[end]}\n"
+    options = f"shutdown_timeout=2, request_timeout={ENDLESS}, on_error=tell"
+    source = TELLS + f"client = new_client({options})\n{LOSING_ENDS[end]}\n"
     done = run_app(server, key, tmp_path, source)
-    assert time_of_end(done, time.monotonic()) <= 2 + SECOND
+    assert time_of_end(done, monotonic()) <= 2 + SECOND
     assert_loss_reported(done, 7)
     assert_arrived(server, key, [])
 
@@ -238,7 +241,7 @@ def test_an_exit_in_the_middle_of_a_hanging_request(
     source = (
         TELLS
         + """
-client = new_client(shutdown_timeout=2, request_timeout=4, on_error=tell, flush_at=5)
+client = new_client(shutdown_timeout=2, request_timeout=600, on_error=tell, flush_at=5)
 track(client, range(5))
 while client.stats()["requests"] < 1:
     time.sleep(0.005)
@@ -247,7 +250,7 @@ last_words()
 """
     )
     done = run_app(server, key, tmp_path, source)
-    assert time_of_end(done, time.monotonic()) <= 2 + SECOND
+    assert time_of_end(done, monotonic()) <= 2 + SECOND
     assert_loss_reported(done, 8)
 
 
@@ -261,29 +264,29 @@ def test_clients_share_one_deadline(server: Sandbox, key: str, tmp_path: Path) -
     source = (
         TELLS
         + f"""
-clients = [new_client(k, shutdown_timeout=2, on_error=tell) for k in {keys} + [KEY]]
+clients = [new_client(k, shutdown_timeout=2, request_timeout={ENDLESS}, on_error=tell) for k in {keys} + [KEY]]
 for client, count in zip(clients, (1, 2, 3, 4, 5)):
     track(client, range(count))
 last_words()
 """
     )
     done = run_app(server, key, tmp_path, source)
-    assert time_of_end(done, time.monotonic()) <= 2 + SECOND
+    assert time_of_end(done, monotonic()) <= 2 + SECOND
     assert_loss_reported(done, 1, 2, 3, 4)
     assert_arrived(server, key, range(5))
 
 
 @pytest.mark.parametrize("end", ["", "client.shutdown()"], ids=["exit", "shutdown"])
 def test_an_exit_ends_a_long_back_off(server: Sandbox, key: str, tmp_path: Path, end: str) -> None:
-    """A server that asks for 30 seconds delays no exit whose deadline is earlier: that ends at
+    """A server that asks for a minute delays no exit whose deadline is earlier: that ends at
     once, and says its loss.
     """
-    fault = {"do": "status", "status": 503, "headers": {"Retry-After": "30"}, "times": -1}
+    fault = {"do": "status", "status": 503, "headers": {"Retry-After": "60"}, "times": -1}
     server.inject(key, fault)
     source = (
         TELLS
         + f"""
-client = new_client(shutdown_timeout=20, on_error=tell, flush_at=5)
+client = new_client(shutdown_timeout=50, on_error=tell, flush_at=5)
 track(client, range(5))
 while client.stats()["requests"] < 1:
     time.sleep(0.005)
@@ -292,20 +295,20 @@ last_words()
 """
     )
     done = run_app(server, key, tmp_path, source)
-    assert time_of_end(done, time.monotonic()) <= AT_ONCE
+    assert time_of_end(done, monotonic()) <= AT_ONCE
     assert_loss_reported(done, 5)
 
 
 def test_an_exit_ends_a_back_off_and_delivers(server: Sandbox, key: str, tmp_path: Path) -> None:
     """A back-off that is ended by the exit is followed by an attempt, which may succeed."""
-    server.inject(key, {"do": "status", "status": 503, "headers": {"Retry-After": "30"}})
+    server.inject(key, {"do": "status", "status": 503, "headers": {"Retry-After": "60"}})
     source = """
-        client = new_client(shutdown_timeout=20, flush_at=5)
+        client = new_client(shutdown_timeout=50, flush_at=5)
         track(client, range(5))
         while client.stats()["requests"] < 1:
             time.sleep(0.005)
     """
-    run_app(server, key, tmp_path, source, timeout=15)
+    run_app(server, key, tmp_path, source)
     assert_arrived(server, key, range(5))
 
 
@@ -327,22 +330,22 @@ def test_an_exit_without_a_server(
         "track(client, range(7))\nlast_words()\n"
     )
     done = run_app(server, key, tmp_path, source, url=closed_port)
-    assert time_of_end(done, time.monotonic()) <= 2 + SECOND
+    assert time_of_end(done, monotonic()) <= 2 + SECOND
     assert_loss_reported(done, 7)
 
 
 def test_a_flush_with_a_silent_server_is_bounded(server: Sandbox, key: str, tmp_path: Path) -> None:
-    """flush(timeout=1) returns within 1.5 s when the server never answers, says False, and keeps
+    """flush(timeout=1) returns then when the server never answers, says False, and keeps
     everything.
     """
     server.inject(key, HANG)
-    source = """
-        client = new_client(shutdown_timeout=0)
+    source = f"""
+        client = new_client(shutdown_timeout=0, request_timeout={ENDLESS})
         track(client, range(7))
         for _ in range(2):
             begun = time.monotonic()
             assert client.flush(timeout=1) is False
-            assert time.monotonic() - begun <= 1.5, time.monotonic() - begun
+            assert 1 <= time.monotonic() - begun <= 1 + {SECOND}
             assert client.stats()["pending"] == 7, client.stats()
         os._exit(0)
     """
@@ -394,7 +397,7 @@ def test_a_shutdown_during_a_pass_waits_for_no_more_than_the_pass(
         while client.stats()["requests"] < 1:
             time.sleep(0.005)
         begun = time.monotonic()
-        assert client.{call}(20) is True
+        assert client.{call}(100) is True
         assert time.monotonic() - begun < {AT_ONCE}
     """
     run_app(server, key, tmp_path, source)
@@ -418,7 +421,7 @@ def test_a_shutdown_that_fails_has_reported_its_loss(
         client = new_client(on_error=on_error, flush_at=1_000)
         track(client, range(5))
         begun = time.monotonic()
-        assert client.shutdown(20) is False
+        assert client.shutdown(100) is False
         assert time.monotonic() - begun < {AT_ONCE}
         assert errors[-1] == ("dropped", 5) and ("auth", 5) in errors, errors
         os._exit(0)

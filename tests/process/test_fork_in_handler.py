@@ -148,7 +148,7 @@ def test_a_hook_of_the_application_that_comes_first(
     """What it tracks in the child is the child's, and the child's journal stays open."""
     source = f"""
 {STRANGER}
-import logging  # before the hook, see the known limits of docs/concurrency.md
+import logging  # before the hook, see the known limits of docs/explanation/concurrency.md
 
 def first():
     if tracking:

@@ -102,7 +102,6 @@ def test_a_frozen_process_delivers_on_its_next_flush(
 
 
 @pytest.mark.storm
-@pytest.mark.timeout(LONG + 60)
 def test_a_process_frozen_for_a_minute_delivers_on_its_next_flush(
     hasty: Sandbox, key: str, tmp_path: Path
 ) -> None:

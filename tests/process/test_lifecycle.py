@@ -20,7 +20,9 @@ from support.clients import (
     open_client,
     track,
 )
+from support.deadlines import generous
 from whisperr import Whisperr
+from whisperr._encoding.records import Event
 from whisperr.sandbox import Sandbox
 
 SILENCE = {"do": "hang", "times": -1}
@@ -221,14 +223,14 @@ def test_flush_of_many_threads(server: Sandbox, key: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, 1])
 def test_flush_is_false_at_its_time_out(server: Sandbox, key: str, timeout: float) -> None:
-    """With a server that accepts and never answers, flush(timeout=1) says False within 1.5 s, and
+    """With a server that accepts and never answers, flush(timeout=1) says False then, and
     flush(0) at once; everything is kept."""
     server.inject(key, SILENCE)
     with open_client(server.url, key, shutdown_timeout=0.0, request_timeout=60.0) as client:
         track(client, range(10))
         begun = time.monotonic()
         assert not client.flush(timeout=timeout)
-        assert timeout <= time.monotonic() - begun < timeout + 0.5
+        assert timeout <= time.monotonic() - begun < timeout + generous(0.5)
         assert client.stats()["pending"] == 10
         assert not client.shutdown(0)
 
@@ -271,8 +273,8 @@ def test_shutdown_of_an_unused_client(server: Sandbox, key: str) -> None:
 
 @pytest.mark.parametrize("timeout", [None, 1])
 def test_shutdown_is_bounded(server: Sandbox, key: str, timeout: float | None) -> None:
-    """With a server that never answers, shutdown() takes its time-out, or ``shutdown_timeout``, and
-    at most a second more, says False and reports the loss by count."""
+    """With a server that never answers, shutdown() takes its time-out, or ``shutdown_timeout``,
+    says False and reports the loss by count."""
     server.inject(key, SILENCE)
     reports = Reports()
     with open_client(
@@ -281,7 +283,7 @@ def test_shutdown_is_bounded(server: Sandbox, key: str, timeout: float | None) -
         track(client, range(10))
         begun = time.monotonic()
         assert not client.shutdown(timeout)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < generous(2)
         assert client.stats()["dropped"] == {"undelivered": 10}
     assert reports.brief() == [("dropped", None, 10)]
 
@@ -293,8 +295,8 @@ def test_shutdown_during_the_last_pass_returns_with_it(server: Sandbox, key: str
         track(client, range(10))
         server.wait_for(key, 10)
         begun = time.monotonic()
-        assert client.shutdown(10)
-        assert time.monotonic() - begun < 3
+        assert client.shutdown(DEADLINE)
+        assert time.monotonic() - begun < generous(3)
         assert client.stats()["delivered"] == 10
 
 
@@ -305,14 +307,16 @@ def test_flushes_that_meet_a_shutdown_are_answered(server: Sandbox, key: str) ->
     with open_client(server.url, key, flush_at=10) as client:
         track(client, range(10))
         server.wait_for(key, 10)
-        threads = [threading.Thread(target=lambda: said.append(client.flush(10))) for _ in range(4)]
+        threads = [
+            threading.Thread(target=lambda: said.append(client.flush(DEADLINE))) for _ in range(4)
+        ]
         begun = time.monotonic()
         for thread in threads:
             thread.start()
-        assert client.shutdown(10)
+        assert client.shutdown(DEADLINE)
         for thread in threads:
             thread.join()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < generous(3)
     assert said == [True] * 4
 
 
@@ -320,14 +324,14 @@ def test_after_giving_up_there_is_nothing_to_wait_for(server: Sandbox, key: str)
     """Once a shutdown has reported everything as lost, all is settled: flush() and shutdown() say
     True at once, though the server still keeps the sender waiting."""
     server.inject(key, SILENCE)
-    with open_client(server.url, key, request_timeout=60.0, flush_at=10) as client:
+    with open_client(server.url, key, request_timeout=600.0, flush_at=10) as client:
         track(client, range(10))
         server.wait_for(key, 1, field="requests")
         assert not client.shutdown(0)
         begun = time.monotonic()
-        assert client.flush(10)
-        assert client.shutdown(10)
-        assert time.monotonic() - begun < 3
+        assert client.flush(DEADLINE)
+        assert client.shutdown(DEADLINE)
+        assert time.monotonic() - begun < generous(3)
 
 
 def test_a_late_answer_is_not_counted_twice(server: Sandbox, key: str) -> None:
@@ -347,8 +351,7 @@ def test_a_late_answer_is_not_counted_twice(server: Sandbox, key: str) -> None:
 def _belongs(thread: threading.Thread, client: Whisperr) -> bool:
     engine = client._own_engine()
     assert engine is not None
-    worker = engine._parts["worker"]
-    return worker._thread is thread
+    return engine._senders["sender"]._thread is thread
 
 
 def test_tracking_races_with_shutdown(server: Sandbox, key: str) -> None:
@@ -360,7 +363,9 @@ def test_tracking_races_with_shutdown(server: Sandbox, key: str) -> None:
         begun.wait()
         track(client, range(first, first + 2000))
 
-    with open_client(server.url, key, on_error=reports, flush_at=20) as client:
+    with open_client(
+        server.url, key, on_error=reports, flush_at=20, shutdown_timeout=DEADLINE
+    ) as client:
         threads = [threading.Thread(target=work, args=(first,)) for first in range(0, 8000, 2000)]
         for thread in threads:
             thread.start()
@@ -377,7 +382,7 @@ def test_tracking_races_with_shutdown(server: Sandbox, key: str) -> None:
 
 
 class ShutsDown(Mapping[str, int]):
-    """Properties that shut the client down while they are being read."""
+    """A mapping that shuts the client down while it is being read."""
 
     def __init__(self, client: Whisperr) -> None:
         self._client = client
@@ -400,14 +405,38 @@ def test_a_shutdown_that_overtakes_a_call(server: Sandbox, key: str, used: bool)
     with open_client(server.url, key) as client:
         if used:
             track(client, [0])
-        client.track("user", "number_seen", ShutsDown(client))
+        engine = client._own_engine()
+        assert engine is not None
+        append = engine.intake.append
+
+        def append_late(event: Event) -> None:
+            client.shutdown()
+            append(event)
+
+        engine.intake.append = append_late
+        track(client, [1])
         assert repr(client).endswith(" closed>")
         deadline = time.monotonic() + DEADLINE
         while client.stats()["pending"]:
             assert time.monotonic() < deadline, client.stats()
             time.sleep(0.01)
         stats = client.stats()
+        assert stats["accepted"] == 1 + used
         assert stats["accepted"] == stats["delivered"] + stats["dropped"].get("undelivered", 0)
+    assert_arrived(server, key, stats["delivered"])
+
+
+@pytest.mark.parametrize("argument", ["properties", "context"])
+@pytest.mark.parametrize("used", [True, False])
+def test_a_shutdown_inside_a_call(server: Sandbox, key: str, used: bool, argument: str) -> None:
+    """A call whose own properties or context shut the client down comes too late, which is said."""
+    with open_client(server.url, key) as client:
+        if used:
+            track(client, [0])
+        client.track("user", "number_seen", **{argument: ShutsDown(client)})
+        stats = client.stats()
+        assert stats["accepted"] == 1 + used
+        assert (stats["delivered"], stats["dropped"]) == (int(used), {"closed": 1})
     assert_arrived(server, key, stats["delivered"])
 
 
@@ -455,7 +484,7 @@ import sys, threading, time
 from whisperr import Whisperr, lifecycle
 
 url, hanging_key, *keys = sys.argv[1:]
-options = {"flush_at": 1000000, "flush_interval": 1000000.0, "request_timeout": 60.0}
+options = {"flush_at": 1000000, "flush_interval": 1000000.0, "request_timeout": 600.0}
 hanging = Whisperr(hanging_key, base_url=url, **options)  # made first, so asked first
 clients = [Whisperr(key, base_url=url, **options) for key in keys]
 disabled, unused = Whisperr(disabled=True), Whisperr(keys[0], base_url=url)
@@ -471,7 +500,9 @@ def _run_all(server: Sandbox, key: str, folder: Path, body: str, keys: int = 3) 
     """Run ALL and then ``body``, with one client whose server hangs. Returns the other keys."""
     others = [f"{key}_{number}" for number in range(keys)]
     server.inject(key, SILENCE)
-    run_program(ALL + body, folder, arguments=(server.url, key, *others))
+    run_program(
+        f"SECOND = {generous(1.0)}\n{ALL}{body}", folder, arguments=(server.url, key, *others)
+    )
     return others
 
 
@@ -482,7 +513,7 @@ def test_flush_all_has_one_deadline(server: Sandbox, key: str, tmp_path: Path) -
 track_everywhere(0)
 begun = time.monotonic()
 assert not lifecycle.flush_all(2)
-assert 2 <= time.monotonic() - begun < 3
+assert 2 <= time.monotonic() - begun < 2 + SECOND
 assert [client.stats()["delivered"] for client in clients] == [1, 1, 1]
 assert hanging.stats()["pending"] == 1
 assert not hanging.shutdown(0)
@@ -498,7 +529,7 @@ def test_shutdown_all_has_one_deadline(server: Sandbox, key: str, tmp_path: Path
 track_everywhere(0)
 begun = time.monotonic()
 assert not lifecycle.shutdown_all(2)
-assert time.monotonic() - begun < 3
+assert time.monotonic() - begun < 2 + SECOND
 track_everywhere(1)
 assert [client.stats()["delivered"] for client in clients] == [1, 1, 1]
 assert [client.stats()["dropped"] for client in clients] == [{"closed": 1}] * 3
@@ -518,7 +549,7 @@ track_everywhere(0)
 for stop in (lifecycle.flush_all, lifecycle.shutdown_all):
     begun = time.monotonic()
     assert not stop(1)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 1 + SECOND
 assert sum(client.stats()["dropped"]["undelivered"] for client in hanging_too) == 4
 """
     for other in _run_all(server, key, tmp_path, body):

@@ -4,23 +4,18 @@ A pass takes what waits when it begins: identities first, in order, then events 
 batches. It ends when all of that is settled, or at the first answer after which the rest
 had better wait; what it still holds then goes back to the front of the queue.
 
-Runs in one thread at a time (the worker sees to that).
+Runs in one thread at a time (the sender thread sees to that).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Sequence
 
+from whisperr._delivery.answers import rejection
 from whisperr._delivery.outcome import Outcome, Reply
 from whisperr._delivery.queue import RecordQueue
-from whisperr._encoding.records import (
-    EVENTS_PATH,
-    IDENTIFY_PATH,
-    Encoder,
-    Identity,
-    Record,
-    generated_id,
-)
+from whisperr._encoding.bodies import EVENTS_PATH, IDENTIFY_PATH, batch
+from whisperr._encoding.records import Identity, Record, generated_id
 from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
 from whisperr._reporting.ledger import Ledger, Reason
 from whisperr._reporting.reports import Reporter, logger
@@ -34,13 +29,13 @@ MAX_EXTRA_REQUESTS = 64  # a lease may cost by splitting
 
 
 class DeliveryPass:
-    """Moves records from the buffer to the destination."""
+    """Moves records from the queue to the destination."""
 
     def __init__(
         self,
         settings: Settings,
-        encoder: Encoder,
-        buffer: RecordQueue,
+        environment: bytes,
+        queue: RecordQueue,
         transport: Transport,
         ledger: Ledger,
         reporter: Reporter,
@@ -51,8 +46,8 @@ class DeliveryPass:
         self._max_waiting = settings.max_queue_size
         self._max_count = settings.max_batch_size
         self._max_bytes = settings.max_batch_bytes
-        self._encoder = encoder
-        self._buffer = buffer
+        self._environment = environment  # of the events' contexts
+        self._queue = queue
         self._transport = transport
         self._ledger = ledger
         self._reporter = reporter
@@ -64,12 +59,12 @@ class DeliveryPass:
     def run(self) -> bool:
         """One pass. True unless it gave up; see also ``complete``."""
         if self._journal is not None:
-            self._journal.look_after()
+            self._journal.maintain()
         try:
             self._report_news()
             # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever: a
             # pass reads so many records from the disk, the oldest first, and ends.
-            left = self._buffer.waiting() + self._backlog()
+            left = self._queue.waiting() + self._backlog()
             newest = self._newest()
             settled = self._send_waiting()
             while settled and (left > 0 or self._more_dead()):
@@ -82,15 +77,15 @@ class DeliveryPass:
             self.complete = self._journal is None or not self._journal.has_older(newest + 1)
             return settled
         finally:
-            self._buffer.restore()
+            self._queue.restore()
             self._report_news()
 
     def _report_news(self) -> None:
         """What happened to records outside of a pass."""
-        count = self._buffer.newly_evicted()
+        count = self._queue.newly_evicted()
         if count:
             self._lost(count, f"queue full: dropped {_records(count)}, the oldest", None)
-        for lost, message, detail in self._journal.news() if self._journal is not None else ():
+        for lost, message, detail in self._journal.notices() if self._journal is not None else ():
             if lost:
                 self._lost(lost, message, None)
             else:
@@ -100,7 +95,7 @@ class DeliveryPass:
     def _newest(self) -> int:
         """The highest number of what waits or was spilled; -1 if there is none."""
         spilled = -1 if self._journal is None else self._journal.newest_spilled()
-        return max(self._buffer.newest(), spilled)
+        return max(self._queue.newest(), spilled)
 
     def _backlog(self) -> int:
         return 0 if self._journal is None else self._journal.backlog()
@@ -112,28 +107,28 @@ class DeliveryPass:
         """Put some of the journal's backlog into the queue; how many records. None: not now."""
         if self._journal is None:
             return 0
-        records = self._journal.refill(self._max_waiting - self._buffer.waiting())
+        records = self._journal.refill(self._max_waiting - self._queue.waiting())
         if records is None:
             return None
         for record in records:
-            self._buffer.put(record)
+            self._queue.put(record)
         return len(records)
 
     def _send_waiting(self) -> bool:
         return self._send_identities() and self._send_events()
 
     def _send_identities(self) -> bool:
-        for _ in range(len(self._buffer.identities)):
-            identity = self._buffer.lease_identity()
+        for _ in range(len(self._queue.identities)):
+            identity = self._queue.lease_identity()
             if identity and not self._deliver(identity):
                 return False
         return True
 
     def _send_events(self) -> bool:
-        left = len(self._buffer.events)
+        left = len(self._queue.events)
         while left > 0:
             # A full batch, of what came meanwhile too: the last request of a pass need not be small.
-            events = self._buffer.lease_events(self._max_count, self._max_bytes)
+            events = self._queue.lease_events(self._max_count, self._max_bytes)
             if not events:  # the queue overflowed meanwhile, or was abandoned
                 break
             left -= len(events)
@@ -168,7 +163,7 @@ class DeliveryPass:
                 break
         stopped = reply is not None and reply.outcome not in _SETTLING
         if stopped:
-            self._buffer.restore()  # before any report: a callback may do anything
+            self._queue.restore()  # before any report: a callback may do anything
         if reasons:
             self._rejected(rejected, reasons[-1])
         if stopped and reply is not None:
@@ -182,7 +177,7 @@ class DeliveryPass:
             headers = {"Idempotency-Key": key.decode()}
             return self._transport.send(IDENTIFY_PATH, identity.body, headers)
         events = [record for record in part if not isinstance(record, Identity)]
-        body = self._encoder.batch(events, self._id_prefix)
+        body = batch(events, self._id_prefix, self._environment)
         reply = self._transport.send(EVENTS_PATH, body)
         logger.debug("%d events, %d bytes: %s", len(part), len(body), reply.status or reply.error)
         return reply
@@ -193,7 +188,7 @@ class DeliveryPass:
 
     def _settle(self, part: Sequence[Record]) -> int:
         """How many of them had not been given up before."""
-        count = self._buffer.settle(len(part))
+        count = self._queue.settle(len(part))
         if self._journal is not None:
             if count < len(part):
                 count += self._journal.arrived_after_all(part)
@@ -215,11 +210,13 @@ class DeliveryPass:
     def _stopped(self, reply: Reply) -> None:
         if reply.interrupted:  # a shutdown: its own pass follows, or its own report
             return
-        kept = self._buffer.pending()
+        kept = self._queue.pending()
         if reply.outcome is Outcome.AUTH:
-            kind, why = AUTH, f"the key was rejected with status {reply.status}"
+            kind, why = AUTH, rejection(reply.status, reply.detail)
         elif reply.outcome is Outcome.REDIRECT:
             kind, why = RETRY_EXHAUSTED, f"status {reply.status} is not followed"
+        elif reply.outcome is Outcome.ELSEWHERE:
+            kind, why = RETRY_EXHAUSTED, f"status {reply.status} is not the service's own answer"
         else:
             kind = RETRY_EXHAUSTED
             why = f"delivery failed after retries ({_cause(reply)})"

@@ -1,4 +1,4 @@
-"""HTTP status -> what it means for a batch, and the answer that says so. No I/O."""
+"""What comes back, and what it means for a batch. No I/O."""
 
 from __future__ import annotations
 
@@ -13,32 +13,57 @@ class Outcome(enum.Enum):
     RETRY = "retry"  # try again later: back-off, then keep
     AUTH = "auth"  # the key was rejected: keep everything, stop this pass
     REDIRECT = "redirect"  # never followed (the key would travel): keep, stop this pass
+    ELSEWHERE = "elsewhere"  # somebody on the way answered, not the service: keep, stop this pass
     REFUSE = "refuse"  # the content was refused: split until the bad record is alone
     DROP = "drop"  # refused for good: forget it
 
 
 _AUTH = frozenset({401, 403})
-_REFUSE = frozenset({400, 413, 422})
+_TRANSIENT = frozenset({408, 425, 429})
+# The service has our paths and methods: who says that it hasn't, or asks for what is a proxy's
+# business, is another server, a gateway or a filter.
+_ELSEWHERE = frozenset({404, 405, 407, 421, 423, 451})
+_REFUSE = frozenset({400, 413, 414, 422, 431})
 
 
-def outcome_of(status: int) -> Outcome:
-    """Classify an HTTP status. A number outside 100-599 counts as a broken server: RETRY."""
+def outcome_of(status: int, content_type: str = "") -> Outcome:
+    """Classify an answer. A number outside 100-599 counts as a broken server: RETRY."""
     if 200 <= status < 300:
-        return Outcome.OK
+        return Outcome.ELSEWHERE if _is_page(content_type) else Outcome.OK
     if status in _AUTH:
         return Outcome.AUTH
     if is_transient(status):
         return Outcome.RETRY
     if 100 <= status < 400:
         return Outcome.REDIRECT
+    if status in _ELSEWHERE:
+        return Outcome.ELSEWHERE
     if status in _REFUSE:
         return Outcome.REFUSE
     return Outcome.DROP
 
 
 def is_transient(status: int) -> bool:
-    """True for an answer that may change by itself: 429, 5xx, and what is no HTTP status at all."""
-    return status == 429 or not 100 <= status < 500
+    """True for what may change by itself: 408, 425, 429, 5xx, and what is no HTTP status at all."""
+    return status in _TRANSIENT or not 100 <= status < 500
+
+
+def _is_page(content_type: str) -> bool:
+    """A page for a human, as the log-in of a network has it: the service never sends one."""
+    return content_type.partition(";")[0].strip().lower() == "text/html"
+
+
+class Answer(NamedTuple):
+    """What came back from one attempt."""
+
+    status: int
+    content_type: str
+    detail: str  # the begin of the body
+    retry_after: float | None  # seconds, if it says how long to wait
+
+
+class NoAnswer(Exception):
+    """An attempt to which the network brought none, or not in time. Its cause says why."""
 
 
 class Reply(NamedTuple):

@@ -1,20 +1,21 @@
 """Bounded in-memory queue between callers and one sender.
 
 Guarantees:
-    put_*() never waits and may be called from any thread, a signal handler or ``__del__``.
-    A record leaves only by settle(), by eviction of the oldest, or by abandon(), and each
-    is counted once, in exactly one of these. One that is on disk, too, is not lost by the
-    last two: it is spilled, and comes back by put().
+    put(), and the append of the hot path (``intake``), never wait and may come from any thread,
+    a signal handler or ``__del__``.
+    A record leaves only by settle(), by eviction of the oldest, or by abandon(), and each is
+    counted once, in exactly one of these. One that is on disk, too, is not lost by the last two:
+    it is spilled, and comes back by put().
 Assumes:
-    deque's append, extendleft and popleft are each one indivisible step.
-Guarded by nothing: no step here needs two things to change at once.
-    A record is in one of three deques, and moves by popleft from one and append to the
-    next; in between it is in the hands of the one thread that popped it.
-    lease(), settle() and restore() belong to the sender's pass (one at a time), and so does
-    _moves, by which a reader knows that it looked while nothing was on its way;
-    put_*(), evict() and abandon() to anybody.
-    Whose turn it is to evict goes on until the limits hold, so a second one has nothing to do.
-Fork: never reset. The engine throws the whole buffer away in the child.
+    deque's append, appendleft, popleft, pop and copy are each one indivisible step.
+Lock-free: no step here needs two things to change at once.
+    A record is in one of three deques, and moves by popleft from one and append to the next; in
+    between it is in the hands of the one thread that popped it.
+    lease(), settle() and restore() belong to the delivery pass (one at a time), and so does
+    _moves, by which a reader knows that it looked while nothing was on its way.
+    put(), evict() and abandon() may come from anybody. Two that evict at once may drop a record
+    more than one would have; each that is dropped is counted.
+Fork: never reset. The engine throws the whole queue away in the child.
 """
 
 from __future__ import annotations
@@ -24,58 +25,94 @@ import sys
 from collections import deque
 from typing import Any, Callable, TypeVar
 
-from whisperr._atomic import Counter, Turn
-from whisperr._encoding.records import Encoder, Event, Identity, Record
+from whisperr._atomic import Counter
+from whisperr._encoding.records import Event, Identity, Record
 
 R = TypeVar("R", Event, Identity)
 
 
 class RecordQueue:
-    """Events and identities that wait, and those in the sender's hands."""
+    """Events and identities that wait, and those in flight."""
+
+    __slots__ = (
+        "_event_size",
+        "_evicted",
+        "_in_flight",
+        "_look_latest",
+        "_moves",
+        "_reported",
+        "_spill",
+        "bytes",
+        "events",
+        "identities",
+        "look_at",
+        "max_bytes",
+        "max_records",
+        "wake_at",
+    )
 
     def __init__(
         self,
-        encoder: Encoder,
+        event_size: Callable[[Event], int],
         max_records: int,
         max_bytes: int,
         spill: Callable[[Record], bool],
     ) -> None:
         self.events: deque[Event] = deque()
         self.identities: deque[Identity] = deque()
+        self.wake_at = 1  # waiting records at which the sender thread wants to be woken
+        #: Waiting records at which a call has to look further: to wake it, to keep the limits, or
+        #: because the exit has begun.
+        self.look_at = 1
+        self._look_latest = max_records + 1
+        self.bytes = Counter()  # of what waits; what is in flight is the sender's
+        self.max_records = max_records
+        self.max_bytes = max_bytes
         self._in_flight: deque[Record] = deque()
-        self.wake_at = 1  # waiting records at which a put should wake the worker; see there
-        self._size = encoder.size
-        self._overhead = encoder.overhead
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._bytes = Counter()  # of what waits; what is in flight is the sender's
-        self._part, self._sum = self._bytes.steps()
+        self._event_size = event_size
         self._evicted = Counter()
         self._spill = spill  # False: the record is on no disk, and so it is lost
         self._reported = 0
-        self._evicting = Turn()
         self._moves = 0  # odd while the sender has a record in its hands, in no deque
 
     # --- anybody
 
-    def put_event(self, event: Event) -> int:
-        """Queue, and return how many records wait. The oldest go when a limit is passed."""
-        # In every track(), so without the calls: of size() for a common event, of _added(), of
-        # Counter.add(). A tenth of a burst's median.
-        self.events.append(event)
-        self._part(len(event[2]) + self._overhead if event[3] is None else self._size(event))
-        total = self._sum()
-        count = len(self.events) + len(self.identities)
-        if count > self._max_records or total > self._max_bytes:
-            self._evict()
-            return self.waiting()
-        return count
+    def put(self, record: Record) -> int:
+        """Queue a record, and return how many wait. The oldest go when a limit is passed."""
+        if isinstance(record, Identity):
+            self.identities.append(record)
+        else:
+            self.events.append(record)
+        self.bytes.add(self._size_of(record))
+        self.evict()
+        return self.waiting()
 
-    def put_identity(self, identity: Identity) -> int:
-        self.identities.append(identity)
-        return self._added(len(identity.body))
+    def evict(self) -> None:
+        """Drop the oldest until the limits hold. One record may be as large as it likes."""
+        while self._is_over():
+            queue = self.events if self._events_are_older() else self.identities
+            try:
+                record = queue.popleft()
+            except IndexError:  # the sender leased the last one in this moment
+                continue
+            self.bytes.add(-self._size_of(record))
+            if not self._spill(record):
+                self._evicted.add(1)
+
+    def wake_when(self, count: int) -> None:
+        """Have the sender thread woken at so many waiting records."""
+        self.wake_at = count
+        self.look_at = min(count, self._look_latest)
+        if self.look_at > self._look_latest:  # look_always() came between the two
+            self.look_at = self._look_latest
+
+    def look_always(self) -> None:
+        """From now on every call looks further."""
+        self._look_latest = 0
+        self.look_at = 0
 
     def waiting(self) -> int:
+        """How many records wait."""
         return len(self.events) + len(self.identities)
 
     def pending(self) -> int:
@@ -106,50 +143,14 @@ class RecordQueue:
         return len(records) - spilled, spilled
 
     def take_all(self) -> list[Record]:
-        """Remove all that waits, identities first: for another buffer, or for none."""
+        """Remove all that waits, identities first: for another queue, or for none."""
         records: list[Record] = [*_popped(self.identities), *_popped(self.events)]
-        self._bytes.add(-sum(map(self._bytes_of, records)))
+        self.bytes.add(-sum(map(self._size_of, records)))
         return records
 
-    def put(self, record: Record) -> int:
-        """Queue a record of either kind."""
-        if isinstance(record, Identity):
-            return self.put_identity(record)
-        return self.put_event(record)
-
-    def _added(self, size: int) -> int:
-        total = self._bytes.add(size)
-        count = len(self.events) + len(self.identities)
-        if count > self._max_records or total > self._max_bytes:
-            self._evict()
-            return self.waiting()
-        return count
-
-    def _evict(self) -> None:
-        while self._is_over() and self._evicting.take():
-            try:
-                while self._is_over() and self._drop_oldest():
-                    pass
-            finally:
-                self._evicting.release()
-            if not self.waiting():
-                return
-
     def _is_over(self) -> bool:
-        """One record may be as large as it likes."""
         waiting = self.waiting()
-        return waiting > self._max_records or (waiting > 1 and self._bytes.read() > self._max_bytes)
-
-    def _drop_oldest(self) -> bool:
-        queue = self.events if self._events_are_older() else self.identities
-        try:
-            record = queue.popleft()
-        except IndexError:  # the sender leased the last one in this moment
-            return False
-        self._bytes.add(-self._bytes_of(record))
-        if not self._spill(record):
-            self._evicted.add(1)
-        return True
+        return waiting > self.max_records or (waiting > 1 and self.bytes.read() > self.max_bytes)
 
     def _events_are_older(self) -> bool:
         try:
@@ -157,18 +158,18 @@ class RecordQueue:
         except IndexError:
             return bool(self.events)
 
-    def _bytes_of(self, record: Record) -> int:
-        return len(record.body) if isinstance(record, Identity) else self._size(record)
+    def _size_of(self, record: Record) -> int:
+        return len(record.body) if isinstance(record, Identity) else self._event_size(record)
 
-    # --- sender's pass
+    # --- delivery pass
 
     def lease_identity(self) -> list[Identity]:
         """Take the oldest identity into flight: a list of one, or of none."""
-        return self._lease(self.identities, self._bytes_of, 1, 0)
+        return self._lease(self.identities, self._size_of, 1, 0)
 
     def lease_events(self, max_count: int, max_bytes: int) -> list[Event]:
         """Take the oldest events into flight, one at least when any waits."""
-        return self._lease(self.events, self._size, max_count, max_bytes)
+        return self._lease(self.events, self._event_size, max_count, max_bytes)
 
     def settle(self, count: int) -> int:
         """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
@@ -186,9 +187,9 @@ class RecordQueue:
                 self.identities.appendleft(record)
             else:
                 self.events.appendleft(record)
-            self._bytes.add(self._bytes_of(record))
+            self.bytes.add(self._size_of(record))
         self._moves += 1
-        self._evict()
+        self.evict()
 
     def newly_evicted(self) -> int:
         """Evictions since this was last asked."""
@@ -215,7 +216,7 @@ class RecordQueue:
             with contextlib.suppress(IndexError):  # abandoned meanwhile
                 queue.appendleft(self._in_flight.pop())  # type: ignore[arg-type]
         self._moves += 1
-        self._bytes.add(-total)
+        self.bytes.add(-total)
         return taken
 
 

@@ -1,35 +1,39 @@
 """The thread that delivers, what wakes it, and who waits for it.
 
 Guarantees:
-    One pass at a time. An idle worker waits without a time-out. A flush is answered by a
-    pass that began after it asked. A back-off ends at once when an exit begins. A deadline,
-    once set, bounds every wait and every request from then on.
+    One pass at a time. An idle thread waits without a time-out. A flush is answered by a pass
+    that began after it asked. A back-off ends at once when an exit begins. A deadline, once set,
+    bounds every wait and every request from then on; of two exits the earlier one counts.
 Guarded by _passing (held for a whole pass, network and callbacks included):
-    the sender and the transport. Only the thread's loop waits for it, and a caller in whose
-    process no thread can be started, up to its deadline. _passing_in says whose it is, so
-    that a callback or a signal handler inside a pass never waits for itself.
-Guarded by _starting, one dict.setdefault that nobody waits for: the start of the thread.
-Without a lock:
+    the delivery pass, the transport, _caller_deadline. Only the thread's loop waits for it, and a
+    caller in whose process no thread can be started, up to its deadline. _passing_in says whose it
+    is, so that a callback or a signal handler inside a pass never waits for itself.
+Lock-free:
+    _phase and _deadline only advance (``Furthest``), whoever reports first.
+    _starting is one dict.setdefault that nobody waits for: the start of the thread.
     _wake is a binary semaphore. wake() may be called from anywhere, a signal handler inside
-    itself included. No wake-up is lost: a caller first puts, then reads buffer.wake_at; the
-    loop first writes wake_at, then looks at the buffer once more, then waits.
-    _asked holds one Barrier for each waiting flush; a Barrier is a lock of its own that
-    nobody holds over anything.
-Fork: a worker belongs to the process that made it. The child makes its own and keeps this
+    itself included. No wake-up is lost: a caller first puts, then reads queue.wake_at; the loop
+    first writes wake_at, then looks at the queue once more, then waits.
+    _asked holds one Barrier for each waiting flush; a Barrier is a lock of its own that nobody
+    holds over anything.
+Fork: a sender thread belongs to the process that made it. The child makes its own and keeps this
     one referenced, unused.
 """
 
 from __future__ import annotations
 
 import contextlib
+import enum
+import math
 import threading
-import time
 from collections import deque
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, NamedTuple
 
+from whisperr._atomic import Furthest
+from whisperr._clock import monotonic
 from whisperr._delivery.delivery_pass import DeliveryPass
 from whisperr._delivery.queue import RecordQueue
-from whisperr._encoding.records import Encoder
+from whisperr._encoding.calls import Encoder
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting.ledger import Ledger, Reason
@@ -39,36 +43,66 @@ from whisperr._settings import Settings
 if TYPE_CHECKING:
     from whisperr._journal.journal import Journal
 
-NEVER = 2**63  # records; no queue is so long
+NEVER = 2**30 - 1  # records; no queue is so long (and so small an int compares quickest)
 REPORT_TIME = 0.25  # seconds of a deadline for saying what was lost, a tenth of it at most
+
+
+class Phase(enum.IntEnum):
+    """How a sender thread's life goes on. It only advances."""
+
+    OPEN = 0  # delivers by count, by time and when asked
+    RETIRING = 1  # its client is gone: ends when everything is delivered
+    CLOSING = 2  # ends when everything is delivered, or the deadline has come
+    ENDED = 3  # nobody delivers any more
+
+
+class Deadline(NamedTuple):
+    """In monotonic seconds. The sender gives up a little earlier than whoever waits for it.
+
+    So it is the sender that counts and reports what is left, at one time and in one sum.
+    """
+
+    at: float
+    give_up_at: float
+
+    @staticmethod
+    def with_time_to_report(at: float) -> Deadline:
+        """Leave some of what is left until then."""
+        left = max(0.0, at - monotonic())
+        return Deadline(at, at - min(REPORT_TIME, left / 10))
+
+
+NO_DEADLINE = Deadline(math.inf, math.inf)
 
 
 class Barrier:
     """One flush that waits. A raw lock and not an Event: a signal handler may interrupt the wait."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_callback: bool = False) -> None:
         self._lock = threading.Lock()
         self._lock.acquire()
         self._settled = False
+        self.from_callback = from_callback  # nobody waits: a callback inside a pass wants another
 
     def resolve(self, settled: bool) -> None:
+        """Answer who waits. Once."""
         self._settled = settled
         self._lock.release()
 
     def wait(self, deadline: float) -> bool:
         """True when a pass settled everything before the deadline (monotonic seconds)."""
-        in_time = self._lock.acquire(True, max(0.0, deadline - time.monotonic()))
+        in_time = self._lock.acquire(True, max(0.0, deadline - monotonic()))
         return in_time and self._settled
 
 
 class SenderThread:
-    """Delivers what one engine's buffer holds, from a daemon thread of its own."""
+    """Delivers what one engine's queue holds, from a daemon thread of its own."""
 
     def __init__(
         self,
         settings: Settings,
         encoder: Encoder,
-        buffer: RecordQueue,
+        queue: RecordQueue,
         ledger: Ledger,
         reporter: Reporter,
         id_prefix: bytes,
@@ -86,13 +120,23 @@ class SenderThread:
         self._token = token
         self._flush_at = settings.flush_at
         self._interval = settings.flush_interval
-        self._buffer = buffer
+        self._queue = queue
         self._ledger = ledger
         self._reporter = reporter
         self._on_end = on_end
-        self.transport = Transport(settings, self._pause, lambda: self._last_moment)
-        self._sender = DeliveryPass(
-            settings, encoder, buffer, self.transport, ledger, reporter, id_prefix, self.journal
+        self._phase = Furthest(Phase.OPEN, max)
+        self._deadline = Furthest(NO_DEADLINE, min)  # of an exit or a shutdown
+        self._caller_deadline = NO_DEADLINE  # of a pass in a caller's thread
+        self.transport = Transport(settings, self._pause, self._give_up_at)
+        self._delivery_pass = DeliveryPass(
+            settings,
+            encoder.environment_bytes,
+            queue,
+            self.transport,
+            ledger,
+            reporter,
+            id_prefix,
+            self.journal,
         )
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -101,28 +145,27 @@ class SenderThread:
         self._starting: dict[str, tuple[int, object]] = {}  # by which thread
         self._thread: threading.Thread | None = None
         self._asked: deque[Barrier] = deque()
-        self._again = False  # a callback inside a pass has asked for another
-        self._is_repeated = False  # this pass was asked for so, by one that failed
-        self._deadline: float | None = None  # monotonic, of an exit or a shutdown
-        self._last_moment: float | None = None  # likewise, a little earlier: see begin_exit
-        self._retiring = False  # end when everything is delivered
-        self._closing = False  # end when everything is delivered or the deadline has come
-        self.ended = False
+        self._asked_inside = False  # a callback inside a pass wants another
         self._ended_well = False
 
     # --- anybody's thread
 
+    @property
+    def has_ended(self) -> bool:
+        """Nobody delivers any more."""
+        return self._phase.read() is Phase.ENDED
+
     def wake(self) -> None:
         """Have the loop look again. Never waits."""
         try:
-            self._buffer.wake_at = NEVER  # one caller is enough; the loop writes it anew
+            self._queue.wake_when(NEVER)  # one caller is enough; the loop writes it anew
         finally:  # an exception of a signal handler must not come between the two
             with contextlib.suppress(RuntimeError, ValueError):  # it is awake (gevent: ValueError)
                 self._wake.release()
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
-        if self._is_inherited():
+        if self._is_forked_copy():
             return False
         if self._is_running():
             return True
@@ -145,9 +188,9 @@ class SenderThread:
     def flush(self, deadline: float) -> bool:
         """A pass over all that waits now. True when all of it was settled before the deadline."""
         if self._passing_in == threading.get_ident():  # inside a pass: a callback, a handler
-            self._again = True
+            self._asked_inside = True
             return False
-        if self._is_inherited():
+        if self._is_forked_copy():
             return False
         if self._has_nothing():
             return True
@@ -156,7 +199,7 @@ class SenderThread:
         barrier = Barrier()
         self._asked.append(barrier)
         self.wake()
-        if self.ended:  # looked at second: see _loop
+        if self.has_ended:  # looked at second: see _loop
             self._answer()
         return barrier.wait(deadline)
 
@@ -168,75 +211,75 @@ class SenderThread:
 
     def begin_exit(self, deadline: float, closing: bool) -> None:
         """Bound everything by the deadline from now on, and end a back-off."""
-        if self._deadline is None or deadline < self._deadline:
-            self._deadline = deadline
-            # The sender gives up a little earlier than whoever waits for it, so that it is the
-            # sender that counts and reports what is left, at one time and in one sum.
-            left = max(0.0, deadline - time.monotonic())
-            self._last_moment = deadline - min(REPORT_TIME, left / 10)
-        self._closing = self._closing or closing
-        self.request_pass()  # of all workers before any is waited for: one may hang
+        self._deadline.advance(Deadline.with_time_to_report(deadline))
+        if closing:
+            self._phase.advance(Phase.CLOSING)
+        self.request_pass()  # of all before any is waited for: one may hang
         self.wake()
 
     def finish_exit(self) -> bool:
         """Deliver until the deadline; report what is left. True when nothing was."""
-        deadline = self._deadline or time.monotonic()
-        if self._passing_in == threading.get_ident() or self._is_inherited():
+        if self._passing_in == threading.get_ident() or self._is_forked_copy():
             return False  # in a callback: the loop goes on from here when it returns
+        deadline = self._deadline.read().at if self._is_exiting() else monotonic()
         settled = self.flush(deadline)
-        while settled and not self._buffer.is_empty():  # more came meanwhile
+        while settled and not self._queue.is_empty():  # more came meanwhile
             settled = self.flush(deadline)
-        if self._closing and not self._is_running():
-            self.ended = True
+        if self._phase.read() >= Phase.CLOSING and not self._is_running():
+            self._phase.advance(Phase.ENDED)
         settled = self._abandon() and settled
-        if self.ended and self.journal is not None:
+        if self.has_ended and self.journal is not None:
             self.journal.release()
         return settled
 
     def retire(self) -> None:
         """The client is gone: end when everything is delivered."""
-        self._retiring = True
+        self._phase.advance(Phase.RETIRING)
         self.wake()
 
     def take_late(self, deadline: float) -> None:
         """A record was put while the client was being shut down: see that it is settled."""
-        if self._is_inherited():
+        if self._is_forked_copy():
             return
-        if not self._closing:  # made by this very record
+        if self._phase.read() < Phase.CLOSING:  # made by this very record
             self.begin_exit(deadline, closing=True)
-        if self.ended:
+        if self.has_ended:
             self._abandon()
             if self.journal is not None:
                 self.journal.release()
 
-    def disown(self) -> None:
-        """In a child: let go of the parent's journal."""
+    def close_in_child(self) -> None:
+        """In a child: close its copies of the parent's journal."""
         if self.journal is not None:
-            self.journal.after_fork_in_child()
+            self.journal.close_in_child()
 
     def _has_nothing(self) -> bool:
         """Nothing to deliver, and nothing to tidy up."""
-        if not self._buffer.is_empty():
+        if not self._queue.is_empty():
             return False
         journal = self.journal
-        if journal is None or self.ended:
+        if journal is None or self.has_ended:
             return True
         if journal.is_due() or self._passing_in is not None:  # a pass may have some in its hands
             return False
-        return self._buffer.is_empty() and (self._deadline is None or journal.is_clean())
+        return self._queue.is_empty() and (not self._is_exiting() or journal.is_clean())
 
-    def _is_inherited(self) -> bool:
+    def _is_forked_copy(self) -> bool:
         """A signal handler forked inside a call, and in the child the call goes on, to here.
 
         It goes on in the parent too, and there its record is delivered.
         """
         return not self._token[0]
 
+    def _is_exiting(self) -> bool:
+        return self._deadline.read() != NO_DEADLINE
+
     def _is_running(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
     def _abandon(self) -> bool:
-        count, spilled = self._buffer.abandon()
+        """Give up what is left, and say so. True when nothing was."""
+        count, spilled = self._queue.abandon()
         if spilled:
             logger.info("%d records stay in the journal, for the next process", spilled)
         if count:
@@ -248,14 +291,13 @@ class SenderThread:
 
     def _pass_here(self, deadline: float) -> bool:
         """A pass in the calling thread, where there can be no other."""
-        if not self._passing.acquire(True, max(0.0, deadline - time.monotonic())):
+        if not self._passing.acquire(True, max(0.0, deadline - monotonic())):
             return False
-        before = self._last_moment
-        self._last_moment = deadline if before is None else min(before, deadline)
         try:
-            return self._pass() and self._sender.complete
+            self._caller_deadline = Deadline(deadline, deadline)
+            return self._pass() and self._delivery_pass.complete
         finally:
-            self._last_moment = before
+            self._caller_deadline = NO_DEADLINE
             self._passing.release()
 
     # --- the thread that passes
@@ -264,40 +306,43 @@ class SenderThread:
         """With _passing held: one pass, and the answer to every flush that asked before it."""
         self._passing_in = threading.get_ident()
         # Who waits for a shutdown is answered when its loss has been reported, see _loop.
-        asked = [] if self._closing else [self._asked.popleft() for _ in range(len(self._asked))]
+        closing = self._phase.read() >= Phase.CLOSING
+        asked = [] if closing else [self._asked.popleft() for _ in range(len(self._asked))]
         settled = False
         try:
-            settled = self._sender.run()
-            if self.journal is not None and settled and self._deadline is not None:
+            settled = self._delivery_pass.run()
+            if self.journal is not None and settled and self._is_exiting():
                 self.journal.retire()
         finally:
             self._passing_in = None
             for barrier in asked:
-                barrier.resolve(settled and self._sender.complete)
+                barrier.resolve(settled and self._delivery_pass.complete)
             # One that fails again is not followed by a third: a callback may ask at each failure.
-            if self._again and (settled or not self._is_repeated):
-                self._asked.append(Barrier())  # nobody waits for it, but a pass will come
-                self._is_repeated = not settled
-            else:
-                self._is_repeated = False
-            self._again = False
+            was_asked_inside = any(barrier.from_callback for barrier in asked)
+            if self._asked_inside and (settled or not was_asked_inside):
+                self._asked.append(Barrier(from_callback=True))
+            self._asked_inside = False
         return settled
+
+    def _give_up_at(self) -> float:
+        """Monotonic seconds; infinite while there is no deadline."""
+        return min(self._deadline.read(), self._caller_deadline).give_up_at
 
     def _pause(self, seconds: float) -> bool:
         """Wait between two attempts. False: there shall be none, or no time is left for one."""
-        bounded = self._last_moment
-        until = time.monotonic() + seconds
-        if bounded is not None and until >= bounded:
+        give_up_at = self._give_up_at()
+        until = monotonic() + seconds
+        if until >= give_up_at:
             return False
         while True:
-            left = until - time.monotonic()
+            left = until - monotonic()
             if left <= 0:
                 return True
             self._wake.acquire(True, left)
-            if self._last_moment != bounded:  # an exit has begun
+            if self._give_up_at() != give_up_at:  # an exit has begun
                 return False
 
-    # --- the worker's own thread
+    # --- the sender thread
 
     def _run(self) -> None:
         try:
@@ -311,8 +356,8 @@ class SenderThread:
         settled = True
         while True:
             self._wait(settled)
-            self._buffer.wake_at = NEVER  # working: nobody needs to wake it
-            closing = self._closing
+            self._queue.wake_when(NEVER)  # working: nobody needs to wake it
+            closing = self._phase.read() >= Phase.CLOSING
             try:
                 with self._passing:
                     settled = self._pass()
@@ -321,12 +366,12 @@ class SenderThread:
             except BaseException as error:  # a defect, or a SystemExit of a callback: go on
                 logger.error("a delivery pass failed: %s", type(error).__name__)
                 settled = False
-            empty = self._buffer.pending() == 0
-            if (closing and not settled) or (empty and (self._closing or self._retiring)):
+            may_end = self._phase.read() > Phase.OPEN and self._queue.pending() == 0
+            if may_end or (closing and not settled):
                 break
-        # Whoever puts or asks looks at ``ended`` after that, and this thread looks for what was
-        # put or asked after it has written ``ended``: nothing falls between.
-        self.ended = True
+        # Whoever puts or asks looks at the phase after that, and this thread looks for what was
+        # put or asked after it has ended: nothing falls between.
+        self._phase.advance(Phase.ENDED)
         try:
             self._ended_well = self._abandon() and settled
         finally:  # whatever a callback raises
@@ -344,27 +389,31 @@ class SenderThread:
     def _wait(self, settled: bool) -> None:
         """Return when a pass is due: records are old or many enough, or somebody asks."""
         due: float | None = None  # nothing waits: no time-out
-        while not (self._asked or self._closing):
-            count = self._buffer.waiting()
+        while not self._is_asked():
+            count = self._queue.waiting()
             backlog = 0 if self.journal is None else self.journal.backlog()
+            retiring = self._phase.read() is Phase.RETIRING
             if count + backlog == 0:
-                if self._retiring:
+                if retiring:
                     return
                 due, wake_at = None, 1
             elif not settled:
                 wake_at = NEVER  # the last pass gave up: not again before the interval
-            elif self._retiring or backlog or count >= self._flush_at:
+            elif retiring or backlog or count >= self._flush_at:
                 return
             else:
                 wake_at = self._flush_at
             if count + backlog and due is None:
-                due = time.monotonic() + self._interval
+                due = monotonic() + self._interval
             until = due
             if self.journal is not None:
                 until = min(due or self.journal.adopt_at, self.journal.adopt_at)
-            left = -1.0 if until is None else max(0.0, until - time.monotonic())
+            left = -1.0 if until is None else max(0.0, until - monotonic())
             if left == 0:
                 return
-            self._buffer.wake_at = wake_at
-            if self._buffer.waiting() < wake_at and not self._asked and not self._closing:
+            self._queue.wake_when(wake_at)
+            if self._queue.waiting() < wake_at and not self._is_asked():
                 self._wake.acquire(True, left)
+
+    def _is_asked(self) -> bool:
+        return bool(self._asked) or self._phase.read() >= Phase.CLOSING

@@ -19,8 +19,9 @@ import atexit
 import os
 import sys
 import threading
-import time
 from typing import Callable
+
+from whisperr._clock import monotonic
 
 _drain: Callable[[float, bool], None] | None = None
 _atexit_in = 0  # pid
@@ -73,7 +74,7 @@ def begun() -> float | None:
 
 def _begin() -> None:
     global _begun
-    _begun = (os.getpid(), time.monotonic())
+    _begun = (os.getpid(), monotonic())
 
 
 def run(for_good: bool = False) -> None:

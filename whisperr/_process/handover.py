@@ -42,8 +42,8 @@ class Takeable(Protocol):
 class Handover:
     """A queue, and the right to it."""
 
-    def __init__(self, buffer: Takeable) -> None:
-        self.buffer = buffer
+    def __init__(self, queue: Takeable) -> None:
+        self.queue = queue
         self.end = 0  # the number after the last one that is handed over
         self._read, write = os.pipe()
         os.write(write, _TOKEN)
@@ -57,7 +57,7 @@ class Handover:
             self._untaken.pop()
         except IndexError:
             return False, []
-        return self._has_token(), self.buffer.take_all()
+        return self._has_token(), self.queue.take_all()
 
     def _has_token(self) -> bool:
         try:

@@ -1,6 +1,6 @@
 """The closed ledger of one process: accepted + adopted = delivered + dropped + pending + spilled.
 
-Guarded by nothing: each figure is a Counter or belongs to the sender alone. A reader in the
+Lock-free: each figure is a Counter or a Tally, or belongs to the sender alone. A reader in the
 middle of things may see a record that is just moving from one figure to the next.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 
-from whisperr._atomic import Counter, Sequence
+from whisperr._atomic import Counter, Tally
 
 
 class Reason(enum.Enum):
@@ -22,11 +22,16 @@ class Reason(enum.Enum):
     JOURNAL = "journal"  # on disk alone, and there deleted: too large, or damaged
 
 
+_AT_ONCE = (Reason.REFUSED, Reason.CLOSED)
+
+
 class Ledger:
     """What became of everything that this process handed to one client."""
 
     def __init__(self) -> None:
-        self.numbers = Sequence()  # one for each accepted call
+        self.numbers = Tally()  # one for each record queued here
+        self.renumbered = Counter()  # of them, records that another process had accepted
+        self.handed_over = Counter()  # likewise, to another process, which has adopted them
         self.adopted = Counter()  # taken over from another process
         self.delivered = Counter()
         self.spilled = Counter()  # on disk, and not in memory
@@ -35,6 +40,11 @@ class Ledger:
         }
         self.splits = 0
         self.last_error: str | None = None
+
+    def accepted(self) -> int:
+        """Calls that were made here: queued, or turned away at once."""
+        queued = self.numbers.read() - self.renumbered.read() - self.handed_over.read()
+        return queued + sum(self.dropped[reason].read() for reason in _AT_ONCE)
 
     def drops(self, overflowed: int) -> dict[str, int]:
         """Drops by reason, without the reasons that never occurred."""

@@ -1,0 +1,145 @@
+"""What ``Whisperr.track()`` has at hand in one process, and where its uncommon calls go.
+
+The common call is written out in track() itself, so that it is read, and runs, in one place: no
+call of ours on the way, nothing looked up that does not change. An Intake holds what it needs.
+
+Guarantees:
+    Nothing here waits; everything may come from any thread, a signal handler or ``__del__``.
+    A call that can't be queued is refused, reported and counted, alone.
+Lock-free: each step that others may take at once is one indivisible operation (``_atomic``).
+    A record gets its number, is journaled, is appended, and its bytes are counted, in this order.
+    What comes between two of these (an exception out of a signal handler, a fork) leaves a record
+    that is counted and not queued, or in the journal and not queued: then the next process
+    delivers it from there.
+Fork: a handler that forks inside track() leaves a child in which the call goes on, on the queue of
+    the parent, which nobody sends there; the parent's own call delivers it.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+from io import SEEK_CUR
+from typing import Callable, Iterator, Mapping, Protocol
+
+from whisperr._delivery.queue import RecordQueue
+from whisperr._encoding.calls import Encoder, Refused, message_id_text, nanoseconds
+from whisperr._encoding.records import CALL_OPENING, Event
+
+Properties = Mapping[str, object]
+
+#: Of an encoded call, what a record holds. The slice is also a copy: what orjson returns holds a
+#: scratch buffer of a kilobyte or more.
+RECORDED = slice(len(CALL_OPENING), -1)
+
+_LEFT_OUT = len(CALL_OPENING) + 1  # bytes of an encoded call that a record does not hold
+_NOTHING_FITS = -1  # bytes
+
+
+def is_nobody(user_id: object) -> bool:
+    """An empty user id. Not 0, which may be one."""
+    return user_id is None or user_id == ""
+
+
+class Accepting(Protocol):
+    """The engine, as an Intake needs it."""
+
+    def wake(self) -> None:
+        """Enough records wait."""
+
+    def deliver_late(self) -> None:
+        """The exit has begun, so nobody else will deliver what was just queued."""
+
+    def refuse(self, error: Exception) -> None:
+        """The call can't be queued: report it, count it."""
+
+    def refuse_closed(self) -> None:
+        """Likewise, because the client is shut down."""
+
+
+class Intake:
+    """The state of the hot path, of one engine. Slots: they are the cheapest to read."""
+
+    __slots__ = (
+        "_encoder",
+        "_engine",
+        "add_bytes",
+        "append",
+        "beside_call",
+        "event_types",
+        "events",
+        "identities",
+        "is_ending",
+        "max_size",
+        "max_total",
+        "numbers",
+        "queue",
+    )
+
+    def __init__(
+        self,
+        engine: Accepting,
+        encoder: Encoder,
+        queue: RecordQueue,
+        numbers: Iterator[int],
+    ) -> None:
+        self._engine = engine
+        self._encoder = encoder
+        self.event_types = encoder.event_types
+        self.numbers = numbers  # the next one is the next record's
+        self.queue = queue
+        self.events, self.identities = queue.events, queue.identities
+        self.append: Callable[[Event], object] = queue.events.append  # or to the journal, and there
+        self.add_bytes = queue.bytes.move
+        self.max_total = queue.max_bytes + queue.bytes.ZERO
+        #: bytes of an event on the wire beside its encoded call
+        self.beside_call = encoder.overhead - _LEFT_OUT
+        self.max_size = encoder.max_event_bytes - self.beside_call  # of an encoded call
+        self.is_ending = False  # closed, or the exit of the process has begun
+
+    def close(self) -> None:
+        """From now on nothing is taken: every call leaves the common path, and is refused."""
+        self.max_size = _NOTHING_FITS
+        self.end()
+
+    def end(self) -> None:
+        """From now on every record that is queued is delivered at once: nobody will later."""
+        self.is_ending = True
+        self.queue.look_always()
+
+    # --- the uncommon calls
+
+    def event_type(self, given: object) -> str:
+        """As it is sent; "" for an empty one. Refused, unless it is legal."""
+        return self._encoder.event_type(given) if given else ""
+
+    def put(
+        self,
+        encoded: bytes,
+        context: Properties | None,
+        occurred_at: datetime | None,
+        message_id: str | None,
+    ) -> None:
+        """Queue a call that is large, or brings more than properties; or refuse it."""
+        when = time.time_ns() if occurred_at is None else nanoseconds(occurred_at)
+        extra = None
+        size = len(encoded)
+        if context or message_id is not None:
+            extra = (self._encoder.context(context), message_id_text(message_id))
+            size += sum(len(part) for part in extra if part)
+        if self.max_size == _NOTHING_FITS:
+            self._engine.refuse_closed()
+            return
+        if size > self.max_size:
+            raise Refused(f"an event of over max_event_bytes ({self._encoder.max_event_bytes})")
+        self.append((next(self.numbers), when, encoded[RECORDED], extra, None))
+        self.add_bytes(size + self.beside_call, SEEK_CUR)
+        self.after_put()
+
+    def after_put(self) -> None:
+        """Keep the limits, and wake the sender when it wants to be."""
+        self.queue.evict()
+        if self.queue.waiting() >= self.queue.wake_at:
+            self._engine.wake()
+        if self.is_ending:
+            self._engine.deliver_late()
