@@ -1,4 +1,4 @@
-"""A pure ASGI middleware that delivers when the server shuts the application down.
+"""A pure ASGI middleware that delivers when the server shuts the application down. ::
 
     from whisperr.integrations.asgi import FlushOnShutdown
 
@@ -28,9 +28,12 @@ App = Callable[[Any, Any, Any], Awaitable[None]]  # frameworks differ in how the
 class FlushOnShutdown:
     """Delivers at ``lifespan.shutdown``, after the application's own shutdown.
 
+    It belongs outside of all other middleware. Whatever is no lifespan passes through untouched.
+
     Args:
-        app: The ASGI application.
-        timeout: Seconds the delivery may take. What is left then is reported as lost, by count.
+        app: The ASGI application, with or without a lifespan of its own.
+        timeout: How long the delivery may take, in seconds, 0 or more. Then the clients are shut
+            down: what is left is reported as lost, by count, or stays in the journal.
     """
 
     def __init__(self, app: App, timeout: float = SHUTDOWN_TIMEOUT) -> None:

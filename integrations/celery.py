@@ -1,4 +1,4 @@
-"""Import this where the Celery application is made: it connects the signals of every pool.
+"""Import this where the Celery application is made: it connects the signals of every pool. ::
 
     import whisperr.integrations.celery
 
@@ -24,7 +24,7 @@ MAIN_EXIT_TIMEOUT = 2.0  # seconds; the exit handlers come after, and have a dea
 
 # Each would end a child that is already at its end, and is delivering: to be terminated again
 # (by a second revoke, or by a service manager that signals the whole group), or a soft time limit.
-_IMPATIENT = [
+_ENDING_SIGNALS = [
     getattr(signal, name)
     for name in ("SIGTERM", "SIGQUIT", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)
@@ -55,17 +55,17 @@ def _end_child(**_: Any) -> None:
     After a hard time limit it has a tenth of a second. The sender delivers what is older than
     ``flush_interval`` before; this takes what a tenth of a second allows.
     """
-    with _undisturbed():
+    with _ending_signals_ignored():
         lifecycle.shutdown_all()  # bounded by shutdown_timeout; Celery sets no bound of its own
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No signal that ends a child is heard. What it asks for is about to happen, in bounded time."""
+def _ending_signals_ignored() -> Iterator[None]:
+    """Signals that end a child are ignored meanwhile. What they ask for is about to happen, in bounded time."""
     before = {}
     try:
         with suppress(ValueError):  # not the main thread, so none of them would be raised here
-            for number in _IMPATIENT:
+            for number in _ENDING_SIGNALS:
                 before[number] = signal.signal(number, signal.SIG_IGN)
         yield
     finally:

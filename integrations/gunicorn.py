@@ -1,4 +1,4 @@
-"""Hooks for ``gunicorn.conf.py``.
+"""Hooks for ``gunicorn.conf.py``. ::
 
     from whisperr.integrations.gunicorn import post_fork, post_worker_init, worker_abort, worker_exit
 
@@ -29,12 +29,15 @@ logger = logging.getLogger("whisperr")
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """In the worker, just forked. The client has an empty queue of its own already: says so."""
+    """In the worker, just forked: says at debug level that it has an empty queue of its own.
+
+    It has that without the hook, too.
+    """
     logger.debug("gunicorn worker %d: a queue and a sender of its own", os.getpid())
 
 
 def post_worker_init(worker: Any) -> None:
-    """In the worker, when the application is loaded and gevent has patched: start the senders.
+    """In the worker, when the application is loaded and gevent has patched: start the sender threads.
 
     Under uvicorn's worker it also sees that SIGTERM ends in Python's exit handlers, and that an
     abort flushes, where the application has not installed handlers of its own.
@@ -46,13 +49,20 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    """In the worker, at its end. gunicorn calls it in the master too, for a worker that is gone."""
+    """In the worker, at its end: deliver, for 2 seconds at most.
+
+    gunicorn calls it in the master too, for a worker that is gone; there it does nothing. What is
+    left after it has the time of Python's exit handlers, ``shutdown_timeout``.
+    """
     if worker.pid == os.getpid():
         lifecycle.flush_all(EXIT_TIMEOUT)
 
 
 def worker_abort(worker: Any) -> None:
-    """In a worker that hung for longer than ``timeout``: it is killed in a second."""
+    """In a worker that hung for longer than ``timeout``: deliver, for half a second at most.
+
+    gunicorn kills it one second after it has called this.
+    """
     lifecycle.flush_all(ABORT_TIMEOUT)
 
 

@@ -1,11 +1,11 @@
-"""Import this in an application that uWSGI runs: it hooks the start and the end of each worker.
+"""Import this in an application that uWSGI runs: it hooks the start and the end of each worker. ::
 
     import whisperr.integrations.uwsgi
 
-uWSGI forks in C, runs no at-fork hook of Python, and is served correctly without this
-module too: the client finds out by its process id. With it a worker starts its sender, and
-takes over what was tracked in the master, before its first request instead of at its first
-event. Outside uWSGI the import does nothing.
+uWSGI forks in C, runs no at-fork hook of Python, and is served correctly without this module
+too: the client finds out at its first call in a worker. With it a worker starts its sender
+thread, and takes over what was tracked in the master, before its first request instead of at its
+first event. Outside uWSGI the import does nothing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ from whisperr import lifecycle
 
 __all__ = ["EXIT_TIMEOUT", "at_exit", "post_fork"]
 
-EXIT_TIMEOUT = 5.0  # seconds; uWSGI waits ``worker-reload-mercy``, 60 by default
+#: How long ``at_exit()`` may take, in seconds.
+EXIT_TIMEOUT = 5.0  # uWSGI waits ``worker-reload-mercy``, 60 by default
 
 
 def post_fork() -> None:
-    """In a worker, just forked (not with ``lazy-apps``, where the worker imports the application)."""
+    """In a worker, just forked: start the sender threads. The import installs it.
+
+    uWSGI does not call it with ``lazy-apps``, where each worker imports the application itself.
+    """
     lifecycle.start_all()
 
 
 def at_exit() -> None:
-    """In a worker, at its end, before Python's own exit handlers."""
+    """In a worker, at its end, before Python's own exit handlers: deliver, for 5 seconds at most.
+
+    The import installs it.
+    """
     lifecycle.flush_all(EXIT_TIMEOUT)
 
 

@@ -1,14 +1,26 @@
-"""whisperr: backend events and identities, delivered exactly once from any Python process.
+"""whisperr: backend events and identities from any Python process, forked ones too.
 
-from whisperr import Whisperr
+Delivery is at least once; a repeat carries the same id. ::
 
-w = Whisperr("wrk_…")
-w.track("user_42", "payment_failed", {"amount": 12.5})
+    from whisperr import Whisperr
+
+    w = Whisperr("wrk_…")
+    w.track("user_42", "payment_failed", {"amount": 12.5})
 """
 
 from whisperr._client import Whisperr
+from whisperr._delivery.answers import explain
+from whisperr._encoding.values import snapshot
 from whisperr._errors import WhisperrError
 from whisperr._version import SDK_NAME, __version__
 from whisperr.billing import BillingEvent
 
-__all__ = ["SDK_NAME", "BillingEvent", "Whisperr", "WhisperrError", "__version__"]
+__all__ = [
+    "SDK_NAME",
+    "BillingEvent",
+    "Whisperr",
+    "WhisperrError",
+    "__version__",
+    "explain",
+    "snapshot",
+]

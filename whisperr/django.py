@@ -1,4 +1,4 @@
-"""Django: the published import path of ``whisperr.integrations.django``.
+"""Django: the published import path of ``whisperr.integrations.django``. ::
 
     WHISPERR_API_KEY = os.environ["WHISPERR_API_KEY"]
     MIDDLEWARE = [..., "whisperr.django.WhisperrMiddleware"]  # after the authentication

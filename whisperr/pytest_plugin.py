@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def whisperr_events() -> Iterator[Recording]:
-    """What the test tracks, through any client of the process; nothing is sent."""
+    """What the test tracks, through any client of the process, as a ``Recording``; nothing is sent.
+
+    A call that a client refuses fails the test, see ``Recording.check``.
+    """
     from whisperr.testing import recording
 
     with recording() as events:
@@ -27,7 +30,11 @@ def whisperr_events() -> Iterator[Recording]:
 
 @pytest.fixture
 def whisperr_sandbox(_whisperr_sandbox_server: Sandbox) -> Iterator[SandboxAccount]:
-    """The ingestion API on this machine, over real HTTP. Needs the extra ``whisperr[sandbox]``."""
+    """The ingestion API on this machine, over real HTTP, as a ``SandboxAccount``.
+
+    It needs the extra ``sandbox``. The server is started once for all tests of a process; the
+    key is new in each test.
+    """
     from whisperr.testing import SandboxAccount
 
     account = SandboxAccount(_whisperr_sandbox_server, f"wrk_test_{uuid.uuid4().hex}")

@@ -1,4 +1,4 @@
-"""Django: the client from the settings, and ``request.whisperr`` for the request's user.
+"""Django: the client from the settings, and ``request.whisperr`` for the request's user. ::
 
     WHISPERR_API_KEY = os.environ["WHISPERR_API_KEY"]
     MIDDLEWARE = [..., "whisperr.django.WhisperrMiddleware"]  # after the authentication

@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-import decimal
-import enum
-import numbers
-import os
 import uuid
-from collections import deque
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from whisperr import Whisperr
-
-_MAX_DEPTH = 100  # levels; the client refuses what is nested deeper
-_MAX_ITEMS = 2**20  # of a lazy sequence; the client refuses a longer one
-_NEVER_CHANGES = (
-    str,
-    bytes,
-    numbers.Number,
-    decimal.Decimal,
-    type(None),
-    datetime.date,  # a datetime is one too
-    datetime.time,
-    datetime.timedelta,
-    uuid.UUID,
-    enum.Enum,
-    os.PathLike,
-    range,
-)
+from whisperr import Whisperr, snapshot
 
 
 class Call(NamedTuple):
@@ -45,13 +23,13 @@ class Call(NamedTuple):
 
     def kept(self) -> Call:
         """The same call, to be sent later: later changes don't reach it. Never raises."""
-        arguments, options = snapshot(self.arguments), snapshot(self.options)
+        options = {name: _kept(value) for name, value in self.options.items()}
         if self.method == "track":
             if options["occurred_at"] is None:
                 options["occurred_at"] = datetime.datetime.now(datetime.timezone.utc)
             if options["message_id"] is None:
                 options["message_id"] = uuid.uuid4().hex
-        return Call(self.method, tuple(arguments), options)
+        return Call(self.method, tuple(map(_kept, self.arguments)), options)
 
 
 def track_call(
@@ -65,42 +43,9 @@ def track_call(
     return Call("track", (event_type, properties, context), options)
 
 
-def snapshot(values: Any) -> Any:
-    """A list or dict of the same values, each one that may change copied as far as JSON goes.
-
-    What can't be copied is kept as it is: the client refuses it by itself, and reports it.
-    """
-    if isinstance(values, dict):
-        return {name: _copied_or_itself(value) for name, value in values.items()}
-    return [_copied_or_itself(value) for value in values]
-
-
-def _copied_or_itself(value: Any) -> Any:
-    try:
-        return _copied(value, 0)
-    except Exception:  # too deep, or raised by the value's own code
-        return value
-
-
-def _copied(value: Any, depth: int) -> Any:
-    """The order is the client's own, so that a value becomes the same JSON with and without it."""
-    if isinstance(value, _NEVER_CHANGES):
-        return value
-    if depth > _MAX_DEPTH:
-        raise ValueError("nested too deeply")
-    below = depth + 1
-    if isinstance(value, dict):
-        items = list(dict.items(value))  # in one step: another thread may be changing it
-        return {key: _copied(item, below) for key, item in items}
-    if isinstance(value, (list, tuple, deque, Set)):
-        return [_copied(item, below) for item in list(value)]
-    if isinstance(value, (bytearray, memoryview)):
-        return bytes(value)
-    if isinstance(value, Mapping):
-        return {key: _copied(item, below) for key, item in list(value.items())}
-    if isinstance(value, Sequence):
-        return value if len(value) > _MAX_ITEMS else [_copied(item, below) for item in list(value)]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = dataclasses.fields(value)
-        return {field.name: _copied(getattr(value, field.name), below) for field in fields}
+def _kept(value: Any) -> Any:
+    """A snapshot of what may change. What has none is kept: the client refuses and reports it."""
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, (str, bytes)):
+        with suppress(Exception):  # it has no JSON form, or its own code raised
+            return snapshot(value)
     return value

@@ -14,8 +14,8 @@ from whisperr.integrations.django._client import (
     OPTIONS,
     PREFIX,
     RESOLVE_USER,
-    explain,
     new_client,
+    problem_text,
 )
 
 _OURS = (
@@ -36,7 +36,7 @@ def _unusable_options() -> Iterator[checks.CheckMessage]:
         new_client()
     except Exception as error:
         yield checks.Warning(
-            f"whisperr sends nothing: {explain(error)}.",
+            f"whisperr sends nothing: {problem_text(error)}.",
             hint="Each option is a setting, api_key is WHISPERR_API_KEY. To send nothing on "
             "purpose, set WHISPERR_DISABLED = True.",
             id="whisperr.W001",

@@ -3,7 +3,7 @@
 Guarantees:
     All threads get the same client, also when several ask first at once. Unusable settings
     give a disabled client and one WARNING: they never keep a site from starting.
-Guarded by nothing: two threads may each make a client, one ``dict.setdefault`` decides, and the
+Lock-free: two threads may each make a client, one ``dict.setdefault`` decides, and the
     other is dropped before it has a thread or a socket. A lock would be held over the making,
     where a fork by another thread would leave it locked for ever in the child.
 """
@@ -35,8 +35,8 @@ _published: dict[str, Whisperr] = {}  # "client": the one
 def get_client() -> Whisperr:
     """The process-wide client. Every option is a setting: ``flush_at`` is ``WHISPERR_FLUSH_AT``.
 
-    Made at the first call; ``override_settings`` in a test makes a new one. With unusable
-    settings it is a disabled client.
+    Made at the first call; ``override_settings`` in a test makes a new one. Without a key, or with
+    an unusable setting, it is a disabled client, and one WARNING says why. Never raises.
     """
     client = _published.get("client")
     return _first_client() if client is None else client
@@ -51,7 +51,7 @@ def _first_client() -> Whisperr:
         mine = Whisperr(disabled=True)
     client = _published.setdefault("client", mine)
     if problem is not None and client is mine:
-        logger.warning("nothing will be sent: %s", explain(problem))
+        logger.warning("nothing will be sent: %s", problem_text(problem))
     return client
 
 
@@ -72,7 +72,7 @@ def given_options() -> dict[str, Any]:
     return {option: value for option, value in given.items() if value is not None}
 
 
-def explain(problem: Exception) -> str:
+def problem_text(problem: Exception) -> str:
     """One sentence. Only a ValueError of ours is sure to hold no secret: else, its type."""
     if isinstance(problem, (ValueError, ImportError)):
         return str(problem)

@@ -24,10 +24,14 @@ def track_on_commit(
 ) -> None:
     """``get_client().track()``, once the current transaction commits; never, if it is rolled back.
 
-    Takes its snapshot and its time now. Outside ``atomic()`` it tracks at once. Never raises.
+    Takes its snapshot and its time now. Outside ``atomic()``, and in an event loop, it tracks at
+    once. Never raises: in a transaction of ``set_autocommit(False)``, whose end nobody tells, the
+    event is reported as lost.
+
+    The other arguments are those of ``Whisperr.track()``.
 
     Args:
-        using: The database whose transaction is meant, the default one if not given.
+        using: The alias of the database whose transaction is meant, the default one if not given.
     """
     call = track_call(event_type, properties, context, occurred_at, message_id)
     try:

@@ -10,7 +10,7 @@ request's list, as a snapshot with its own id and time:
     when the view returns or raises   the middleware finds the user and hands all over
     after that (a streaming body,     a task does, at once
     a task of the view)
-Guarded by nothing: the list is a deque. A call first appends, then looks whether the middleware
+Lock-free: the list is a deque. A call first appends, then looks whether the middleware
     is still to come; the middleware first says that it has come, then empties the list.
 """
 
@@ -68,7 +68,10 @@ class WhisperrMiddleware:
 
 
 class RequestWhisperr:
-    """``request.whisperr``. Does nothing for a request without a user."""
+    """``request.whisperr``: the client, for the user of the request. Made by the middleware.
+
+    For a request without a user its calls do nothing.
+    """
 
     def __init__(self, request: HttpRequest) -> None:
         self._request = request
@@ -78,7 +81,7 @@ class RequestWhisperr:
 
     @property
     def client(self) -> Whisperr:
-        """The process-wide client."""
+        """The process-wide client, as of ``get_client()``."""
         return get_client()
 
     def track(
@@ -90,9 +93,10 @@ class RequestWhisperr:
         occurred_at: datetime | None = None,
         message_id: str | None = None,
     ) -> None:
-        """``Whisperr.track`` for the user of the request. Never raises.
+        """``Whisperr.track()`` for the user of the request. Never raises.
 
-        Sync code may ask the database for the user, which Django does once in a request.
+        Sync code may ask the database for the user, which Django does once in a request. In async
+        code a user who is not known yet is looked up when the view has ended.
         """
         self._make(track_call(event_type, properties, context, occurred_at, message_id))
 
@@ -106,7 +110,7 @@ class RequestWhisperr:
         preferred_channel: str | None = None,
         channels: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        """``Whisperr.identify`` for the user of the request; else as ``track()``."""
+        """``Whisperr.identify()`` for the user of the request; else as ``track()``."""
         options = {
             "traits": traits,
             "email": email,

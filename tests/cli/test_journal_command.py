@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from support.clients import NEVER, assert_arrived
+from support.deadlines import generous
 from support.programs import run_program
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
@@ -49,7 +50,7 @@ class Command:
             env={**os.environ, "WHISPERR_JOURNAL_DIR": str(self.journal), **environment},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=generous(30),
             check=False,
         )
         assert done.returncode == status, (done.returncode, done.stdout, done.stderr)

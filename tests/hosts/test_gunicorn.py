@@ -15,6 +15,7 @@ import pytest
 from gunicorn.workers import SUPPORTED_WORKERS
 
 from support.apps import run_app
+from support.deadlines import generous
 from support.servers import Served, Setting, assert_delivered
 from support.tls import https_before
 from whisperr.sandbox import Sandbox
@@ -25,7 +26,7 @@ ASGI = [UVICORN, *(["asgi"] if "asgi" in SUPPORTED_WORKERS else [])]  # the latt
 KINDS = ["sync", "gthread", "gevent", *ASGI]
 WORKERS = 2
 REQUESTS = 400
-GRACEFUL_TIMEOUT = 15  # seconds
+GRACEFUL_TIMEOUT = int(generous(15))  # seconds
 HOOKS = "post_fork, post_worker_init, worker_exit, worker_abort"
 IMPORT = f"from whisperr.integrations.gunicorn import {HOOKS}\n"
 

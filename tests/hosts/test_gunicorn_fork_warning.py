@@ -16,10 +16,11 @@ import pytest
 from gunicorn.config import KNOWN_SETTINGS
 
 from support.apps import assert_arrived
+from support.deadlines import generous
 from whisperr.sandbox import Sandbox
 
 WARNS = sys.version_info >= (3, 12)  # of a fork in a process with several threads
-TIMEOUT = 20.0  # seconds for each step
+TIMEOUT = generous(20.0)  # seconds for each step
 
 APP = """
 import os

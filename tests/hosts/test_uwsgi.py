@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from support.deadlines import generous
 from support.servers import Served, Setting, assert_delivered
 from whisperr.sandbox import Sandbox
 
@@ -30,7 +31,7 @@ IMPORTS = {"without": [], "with": [MODULE]}
 AT_IMPORT = 7
 REQUESTS = 40
 REST = 0.1  # seconds
-MERCY = 12  # seconds, of worker-reload-mercy
+MERCY = int(generous(12))  # seconds, of worker-reload-mercy
 
 
 def rows(modes: list[str]) -> pytest.MarkDecorator:

@@ -23,7 +23,7 @@ from support.sandboxes import (
     DEADLINE,
     IDENTIFY,
     TRACK,
-    Client,
+    ApiClient,
     Json,
     channel,
     context,
@@ -34,7 +34,7 @@ from support.sandboxes import (
 )
 from whisperr.sandbox import Sandbox
 
-STATIC = Path(whisperr.sandbox.__file__).with_name("static")
+STATIC = Path(whisperr.sandbox.__file__).parent / "page" / "static"
 
 
 @pytest.fixture
@@ -44,75 +44,75 @@ def box() -> Iterator[Sandbox]:
         yield running
 
 
-def listed(client: Client, **query: object) -> list[Json]:
+def listed(api: ApiClient, **query: object) -> list[Json]:
     """All rows of a filter, page by page."""
     rows: list[Json] = []
     before: object = ""
     while before is not None:
-        page = client.get("/page/rows?" + urlencode({**query, "before": before}))
+        page = api.get("/page/rows?" + urlencode({**query, "before": before}))
         assert len(page["rows"]) <= 50
         rows += page["rows"]
         before = page["next"]
     return rows
 
 
-def seen(client: Client, **query: object) -> list[tuple[str, str]]:
+def seen(api: ApiClient, **query: object) -> list[tuple[str, str]]:
     """State and type of the rows of a filter."""
-    return [(row["state"], row["type"]) for row in listed(client, **query)]
+    return [(row["state"], row["type"]) for row in listed(api, **query)]
 
 
-def row(client: Client, **query: object) -> Json:
+def row(api: ApiClient, **query: object) -> Json:
     """The newest row of a filter, in full."""
-    found = listed(client, **query)[0]
-    return dict(client.get(f"/page/rows/{found['seq']}"))
+    found = listed(api, **query)[0]
+    return dict(api.get(f"/page/rows/{found['seq']}"))
 
 
 # --- the list
 
 
-def test_pages_hold_every_row_once(client: Client) -> None:
+def test_pages_hold_every_row_once(api: ApiClient) -> None:
     """Pages follow each other, newest first, without a gap or a repeat, while more arrives."""
-    client.send(*(event(n) for n in range(120)))
-    first = client.get("/page/rows")
-    client.send(*(event(n) for n in range(120, 140)))
+    api.send(*(event(n) for n in range(120)))
+    first = api.get("/page/rows")
+    api.send(*(event(n) for n in range(120, 140)))
     rest: list[Json] = []
     before = first["next"]
     while before is not None:
-        page = client.get(f"/page/rows?before={before}")
+        page = api.get(f"/page/rows?before={before}")
         rest += page["rows"]
         before = page["next"]
     ids = [row["message_id"] for row in first["rows"] + rest]
     assert ids == [f"m-{n}" for n in reversed(range(120))]
 
 
-def test_filters(client: Client, box: Sandbox) -> None:
+def test_filters(api: ApiClient, box: Sandbox) -> None:
     """Rows are found by user, type, state, key, process, and any text in them."""
     one, two = "0123456789abcdef0123", "fedcba9876543210fedc"
-    client.send(event(1, f"{one}000000000001", external_user_id="ada", event_type="a_b"))
-    client.send(event(2, f"{two}000000000001", external_user_id="bob", event_type="a_c"))
-    client.send(event(3, "own", external_user_id="ada", properties={"x": '50% größer_! \\ "q"'}))
-    client.post(IDENTIFY, identity("ada", channels=[channel()]))
-    other = Client(box.url, "wrk_other")
+    api.send(event(1, f"{one}000000000001", external_user_id="ada", event_type="a_b"))
+    api.send(event(2, f"{two}000000000001", external_user_id="bob", event_type="a_c"))
+    api.send(event(3, "own", external_user_id="ada", properties={"x": '50% größer_! \\ "q"'}))
+    api.post(IDENTIFY, identity("ada", channels=[channel()]))
+    other = ApiClient(box.url, "wrk_other")
     other.send(event(1, event_type="Bad"))
     other.close()
-    assert seen(client, user="ada") == [
+    assert seen(api, user="ada") == [
         ("arrived", None),
         ("arrived", "order_paid"),
         ("arrived", "a_b"),
     ]
-    assert seen(client, type="a_c") == [("arrived", "a_c")]
-    assert seen(client, state="refused") == [("refused", "Bad")]
-    assert len(seen(client, state="arrived")) == 4
-    lanes = {found["type"]: found["lane"] for found in listed(client)}
+    assert seen(api, type="a_c") == [("arrived", "a_c")]
+    assert seen(api, state="refused") == [("refused", "Bad")]
+    assert len(seen(api, state="arrived")) == 4
+    lanes = {found["type"]: found["lane"] for found in listed(api)}
     assert len({lanes["a_b"], lanes["a_c"], lanes["Bad"]}) == 3
-    assert seen(client, lane=lanes["a_b"]) == [("arrived", "a_b")]
-    accounts = {found["account"] for found in listed(client)}
-    assert sorted(len(listed(client, account=number)) for number in accounts) == [1, 4]
+    assert seen(api, lane=lanes["a_b"]) == [("arrived", "a_b")]
+    accounts = {found["account"] for found in listed(api)}
+    assert sorted(len(listed(api, account=number)) for number in accounts) == [1, 4]
     for text in ("50%", "größer_!", "\\", '"q"', "GR", "own"):
-        assert seen(client, text=text) == [("arrived", "order_paid")], text
-    assert seen(client, text="5_%") == []
-    assert seen(client, user="ada", type="a_b", state="arrived", text="a_b") == [("arrived", "a_b")]
-    assert seen(client, user="ada", type="a_c") == []
+        assert seen(api, text=text) == [("arrived", "order_paid")], text
+    assert seen(api, text="5_%") == []
+    assert seen(api, user="ada", type="a_b", state="arrived", text="a_b") == [("arrived", "a_b")]
+    assert seen(api, user="ada", type="a_c") == []
 
 
 @pytest.mark.parametrize(
@@ -124,79 +124,79 @@ def test_filters(client: Client, box: Sandbox) -> None:
         ("before: must be a number", "before=" + "9" * 30),
     ],
 )
-def test_a_filter_that_is_none_is_named(problem: str, query: str, client: Client) -> None:
+def test_a_filter_that_is_none_is_named(problem: str, query: str, api: ApiClient) -> None:
     """What cannot be a filter is refused with its name."""
-    assert client.get(f"/page/rows?{query}")["error"].startswith(problem)
+    assert api.get(f"/page/rows?{query}")["error"].startswith(problem)
 
 
-def test_one_event_in_full(client: Client, box: Sandbox, key: str) -> None:
+def test_one_event_in_full(api: ApiClient, box: Sandbox, key: str) -> None:
     """An event shows its content, its request, and every other time that its id was seen."""
     box.inject(key, {"do": "status", "status": 503})
     sent = event(1)
-    client.send(sent)
-    client.send(sent)
-    client.send(sent)
-    found = row(client, state="arrived")
+    api.send(sent)
+    api.send(sent)
+    api.send(sent)
+    found = row(api, state="arrived")
     assert json.loads(found["body"]) == sent
     assert (found["sent"]["path"], found["sent"]["status"]) == (BATCH, 202)
     assert [copy["state"] for copy in found["copies"]] == ["failed", "arrived", "twice"]
     assert found["copies"][0]["reason"] == "injected fault: status 503"
     assert box.ledger(key)["retried"] == 1
-    assert client.get("/page/rows/999999") == {"error": "no such row; it may have been let go"}
+    assert api.get("/page/rows/999999") == {"error": "no such row; it may have been let go"}
 
 
-def test_the_reason_of_a_refusal(client: Client, box: Sandbox, key: str) -> None:
+def test_the_reason_of_a_refusal(api: ApiClient, box: Sandbox, key: str) -> None:
     """A refused event says what is wrong with it; the innocent ones of its batch are not blamed."""
-    client.send(event(1), event(2, event_type="Bad", properties=None), event(3))
-    assert [found["message_id"] for found in listed(client)] == ["m-2"]
-    found = row(client)
+    api.send(event(1), event(2, event_type="Bad", properties=None), event(3))
+    assert [found["message_id"] for found in listed(api)] == ["m-2"]
+    found = row(api)
     assert found["reason"].splitlines() == [
         "events[1].event_type: must be lowercase snake_case",
         "events[1].properties: must be an object",
     ]
-    client.post(BATCH, b'{"events": [', User_Agent="curl/8")
-    assert row(client)["reason"].startswith("body: ")
-    assert row(client)["body"] == '{"events": ['
-    client.post(IDENTIFY, identity("ada", email="a@example.org"))
-    assert (row(client)["user"], row(client)["reason"]) == ("ada", "email: unknown field")
-    client.post(BATCH, {"events": [event(4)]}, User_Agent="curl/8")
-    assert row(client)["reason"] == "header User-Agent: must be whisperr-python/<version>"
-    client.post(BATCH, {"events": [event(4)]}, X_API_Key="nonsense")
-    assert row(client)["reason"].startswith("401: no valid key")
+    api.post(BATCH, b'{"events": [', User_Agent="curl/8")
+    assert row(api)["reason"].startswith("body: ")
+    assert row(api)["body"] == '{"events": ['
+    api.post(IDENTIFY, identity("ada", email="a@example.org"))
+    assert (row(api)["user"], row(api)["reason"]) == ("ada", "email: unknown field")
+    api.post(BATCH, {"events": [event(4)]}, User_Agent="curl/8")
+    assert row(api)["reason"] == "header User-Agent: must be whisperr-python/<version>"
+    api.post(BATCH, {"events": [event(4)]}, X_API_Key="nonsense")
+    assert row(api)["reason"].startswith("401: no valid key")
     assert ticks(box, 1)[0]["counts"]["refused"] == 7
-    client.post(BATCH, b" " * (9 * 1024 * 1024))
-    assert row(client)["reason"].startswith("413: more than")
+    api.post(BATCH, b" " * (9 * 1024 * 1024))
+    assert row(api)["reason"].startswith("413: more than")
     box.inject(key, {"do": "refuse", "where": {"properties.n": 5}})
-    client.send(event(5), event(6))
-    assert [(f["message_id"], f["state"]) for f in listed(client)[:2]] == [
+    api.send(event(5), event(6))
+    assert [(f["message_id"], f["state"]) for f in listed(api)[:2]] == [
         ("m-6", "failed"),
         ("m-5", "refused"),
     ]
 
 
-def test_the_key_is_not_shown(client: Client, box: Sandbox) -> None:
+def test_the_key_is_not_shown(api: ApiClient, box: Sandbox) -> None:
     """A long key is shortened wherever it is shown, and in the export."""
     secret = "wrk_live_0123456789abcdefghijkl"
-    other = Client(box.url, secret)
+    other = ApiClient(box.url, secret)
     other.send(event(1))
     other.close()
-    shown = json.dumps([listed(client), row(client), ticks(box, 1)])
+    shown = json.dumps([listed(api), row(api), ticks(box, 1)])
     assert "wrk_live" in shown
     assert secret not in shown
     assert secret not in exported(box)
 
 
-def test_a_user(client: Client) -> None:
+def test_a_user(api: ApiClient) -> None:
     """A user is the latest identity that was accepted, and a count of events by state."""
-    client.send(event(1, external_user_id="ada"), event(2, external_user_id="ada"))
-    client.send(event(3, external_user_id="ada", event_type="Bad"))
-    client.post(IDENTIFY, identity("ada", traits={"plan": "free"}))
-    client.post(IDENTIFY, identity("ada", traits={"plan": "pro"}, channels=[channel()]))
-    client.post(IDENTIFY, identity("ada", traits={}))
-    known = client.get("/page/user?user=ada")
+    api.send(event(1, external_user_id="ada"), event(2, external_user_id="ada"))
+    api.send(event(3, external_user_id="ada", event_type="Bad"))
+    api.post(IDENTIFY, identity("ada", traits={"plan": "free"}))
+    api.post(IDENTIFY, identity("ada", traits={"plan": "pro"}, channels=[channel()]))
+    api.post(IDENTIFY, identity("ada", traits={}))
+    known = api.get("/page/user?user=ada")
     assert known["identity"] == identity("ada", traits={"plan": "pro"}, channels=[channel()])
     assert known["events"] == {"arrived": 2, "refused": 1}
-    assert client.get("/page/user?user=eve")["identity"] is None
+    assert api.get("/page/user?user=eve")["identity"] is None
 
 
 def exported(box: Sandbox, query: str = "") -> str:
@@ -210,12 +210,12 @@ def exported(box: Sandbox, query: str = "") -> str:
         connection.close()
 
 
-def test_the_export(client: Client, box: Sandbox) -> None:
+def test_the_export(api: ApiClient, box: Sandbox) -> None:
     """The export is JSON lines, oldest first, of all that the filters let through."""
-    client.send(*(event(n) for n in range(500)))
+    api.send(*(event(n) for n in range(500)))
     for start in (500, 1000):
-        client.send(*(event(n) for n in range(start, start + 500)))
-    client.post(TRACK, b"no JSON")
+        api.send(*(event(n) for n in range(start, start + 500)))
+    api.post(TRACK, b"no JSON")
     lines = [json.loads(line) for line in exported(box).splitlines()]
     assert [line["body"]["properties"]["n"] for line in lines[:-1]] == list(range(1500))
     assert (lines[-1]["state"], lines[-1]["body"]) == ("refused", "no JSON")
@@ -260,29 +260,29 @@ def until(messages: Iterator[tuple[int, Json]], wanted: Any) -> tuple[int, Json]
     return next((number, data) for number, data in messages if wanted(data))
 
 
-def test_the_stream_tells_what_is_new(client: Client, box: Sandbox) -> None:
+def test_the_stream_tells_what_is_new(api: ApiClient, box: Sandbox) -> None:
     """Rows that match the filters come as they arrive, once, with the counts of everything."""
-    client.send(event(0, event_type="wanted"))
+    api.send(event(0, event_type="wanted"))
     with streaming(box, "type=wanted") as messages:
         assert next(messages)[1]["rows"] == []
-        client.send(event(1, event_type="wanted"), event(2, event_type="other"))
+        api.send(event(1, event_type="wanted"), event(2, event_type="other"))
         number, tick = until(messages, lambda data: data["rows"])
         assert [found["message_id"] for found in tick["rows"]] == ["m-1"]
         assert tick["counts"]["arrived"] == 3
         assert sum(sum(second[1:]) for second in tick["traffic"]["seconds"]) == 3
         assert dict(tick["traffic"]["sizes"])[2] == 1
         assert next(messages)[1]["rows"] == []
-        client.send(event(3, event_type="wanted"))
+        api.send(event(3, event_type="wanted"))
     # A browser that comes back says what it had last.
     with streaming(box, "type=wanted&after=0", Last_Event_ID=str(number)) as messages:
         assert [found["message_id"] for found in next(messages)[1]["rows"]] == ["m-3"]
 
 
-def test_a_flood_is_skipped_over(client: Client, box: Sandbox) -> None:
+def test_a_flood_is_skipped_over(api: ApiClient, box: Sandbox) -> None:
     """When more is new than fits, the newest come, and the message says that some were skipped."""
     with streaming(box) as messages:
         next(messages)
-        client.send(*(event(n) for n in range(500)))
+        api.send(*(event(n) for n in range(500)))
         _, tick = until(messages, lambda data: data["rows"])
         assert tick["skipped"]
         assert [found["message_id"] for found in tick["rows"]][:2] == ["m-499", "m-498"]
@@ -290,9 +290,9 @@ def test_a_flood_is_skipped_over(client: Client, box: Sandbox) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
-def test_a_lane_has_the_name_of_its_process(client: Client, box: Sandbox) -> None:
+def test_a_lane_has_the_name_of_its_process(api: ApiClient, box: Sandbox) -> None:
     """A process is shown by its pid and program, as long as it lives."""
-    client.send(event(1))
+    api.send(event(1))
     with streaming(box) as messages:
         _, tick = until(messages, lambda data: data["lanes"] and data["lanes"][0]["process"])
     assert tick["lanes"][0]["process"].startswith(f"{os.getpid()} ")
@@ -302,24 +302,24 @@ def test_a_lane_has_the_name_of_its_process(client: Client, box: Sandbox) -> Non
 # --- faults for everybody
 
 
-def test_faults_for_every_key(client: Client, box: Sandbox, key: str) -> None:
+def test_faults_for_every_key(api: ApiClient, box: Sandbox, key: str) -> None:
     """A fault that was ordered without a key strikes any; a key's own come first."""
-    assert client.post("/sandbox/faults", {"do": "status", "status": 503}) == (200, {"injected": 1})
+    assert api.post("/sandbox/faults", {"do": "status", "status": 503}) == (200, {"injected": 1})
     box.inject(key, {"do": "status", "status": 500})
-    assert client.send(event(1))[0] == 500
-    assert [client.send(event(1))[0] for _ in range(2)] == [503, 202]
-    status, answer = client.post("/sandbox/faults", {"do": "explode"})
+    assert api.send(event(1))[0] == 500
+    assert [api.send(event(1))[0] for _ in range(2)] == [503, 202]
+    status, answer = api.post("/sandbox/faults", {"do": "explode"})
     assert (status, answer["error"][:14]) == (400, "faults[0].do: ")
 
 
-def test_a_share_of_the_requests(client: Client, box: Sandbox, key: str) -> None:
+def test_a_share_of_the_requests(api: ApiClient, box: Sandbox, key: str) -> None:
     """A share strikes evenly, for ever unless it is told how often."""
     box.inject(key, {"do": "status", "status": 503, "share": 0.2})
-    answers = [client.send(event(1))[0] for _ in range(20)]
+    answers = [api.send(event(1))[0] for _ in range(20)]
     assert answers == [202, 202, 202, 202, 503] * 4
     box.clear_faults(key)
     box.inject(key, {"do": "status", "status": 503, "share": 0.5, "times": 1})
-    assert [client.send(event(1))[0] for _ in range(4)] == [202, 503, 202, 202]
+    assert [api.send(event(1))[0] for _ in range(4)] == [202, 503, 202, 202]
     for share in (0, 1.5, "x", True, -1):
         with pytest.raises(ValueError, match=r"faults\[0\].share: must be more than 0"):
             box.inject(key, {"do": "reset", "share": share})
@@ -355,8 +355,8 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
 # --- the file
 
 
-def arrivals(client: Client, key: str) -> tuple[int, int]:
-    ledger = client.get(f"/sandbox/{quote(key)}/ledger")
+def arrivals(api: ApiClient, key: str) -> tuple[int, int]:
+    ledger = api.get(f"/sandbox/{quote(key)}/ledger")
     return ledger["arrived"], ledger["twice"]
 
 
@@ -364,23 +364,23 @@ def test_a_file_is_gone_on_with(tmp_path: Path, key: str) -> None:
     """With --db a sandbox that starts again knows all that an earlier one had seen."""
     file, key = tmp_path / "events.db", f"{key}_that_is_long_enough_to_be_a_real_one"
     with serving("--db", str(file)) as server:
-        client = Client(server.url, key)
-        client.send(event(1), event(2))
-        client.post(IDENTIFY, identity("ada"))
-        client.close()
+        api = ApiClient(server.url, key)
+        api.send(event(1), event(2))
+        api.post(IDENTIFY, identity("ada"))
+        api.close()
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(DEADLINE) == 0
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
     with serving("--db", str(file)) as server:
-        client = Client(server.url, key)
-        assert arrivals(client, key) == (2, 0)
-        client.send(event(2), event(3), event(1, "another id"))
-        client.post(IDENTIFY, identity("ada"))
-        assert arrivals(client, key) == (4, 2)
-        assert client.get(f"/sandbox/{key}/ledger")["identities_twice"] == 1
-        assert len(listed(client)) == 7
-        client.close()
+        api = ApiClient(server.url, key)
+        assert arrivals(api, key) == (2, 0)
+        api.send(event(2), event(3), event(1, "another id"))
+        api.post(IDENTIFY, identity("ada"))
+        assert arrivals(api, key) == (4, 2)
+        assert api.get(f"/sandbox/{key}/ledger")["identities_twice"] == 1
+        assert len(listed(api)) == 7
+        api.close()
     assert not any(key.encode() in path.read_bytes() for path in tmp_path.iterdir())
 
 
@@ -388,16 +388,16 @@ def test_a_killed_sandbox_keeps_what_it_answered(tmp_path: Path, key: str) -> No
     """What was answered is in the file, also when the sandbox is killed."""
     file = tmp_path / "events.db"
     with serving("--db", str(file)) as server:
-        client = Client(server.url, key)
+        api = ApiClient(server.url, key)
         for n in range(20):
-            client.send(event(n))
+            api.send(event(n))
         server.process.kill()
         server.process.wait(DEADLINE)
-        client.close()
+        api.close()
     with serving("--db", str(file)) as server:
-        client = Client(server.url, key)
-        assert arrivals(client, key) == (20, 0)
-        client.close()
+        api = ApiClient(server.url, key)
+        assert arrivals(api, key) == (20, 0)
+        api.close()
 
 
 def complaint(*options: str) -> str:
@@ -414,9 +414,9 @@ def test_two_sandboxes_on_one_file(tmp_path: Path) -> None:
     for _ in range(2):
         with serving("--db", path) as first:
             assert "in use" in complaint("--db", path)
-            client = Client(first.url, "wrk_file")
-            assert client.send(event())[0] == 202
-            client.close()
+            api = ApiClient(first.url, "wrk_file")
+            assert api.send(event())[0] == 202
+            api.close()
             first.process.send_signal(signal.SIGTERM)
             assert first.process.wait(DEADLINE) == 0
 
@@ -441,23 +441,23 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 def test_only_so_many_are_kept(key: str) -> None:
     """Beyond --keep the oldest rows are let go; the counts stay."""
     with serving("--keep", "1000") as server:
-        client = Client(server.url, key)
+        api = ApiClient(server.url, key)
         for start in range(0, 10_000, 500):
-            client.send(*(event(n) for n in range(start, start + 500)))
-        assert arrivals(client, key) == (10_000, 0)
-        kept = client.get(f"/sandbox/{key}/events")
+            api.send(*(event(n) for n in range(start, start + 500)))
+        assert arrivals(api, key) == (10_000, 0)
+        kept = api.get(f"/sandbox/{key}/events")
         assert 1000 <= len(kept) < 1000 + 4096 + 500
         assert kept[-1]["properties"]["n"] == 9999
-        client.close()
+        api.close()
 
 
-def test_a_lost_browser_costs_nothing(client: Client, box: Sandbox) -> None:
+def test_a_lost_browser_costs_nothing(api: ApiClient, box: Sandbox) -> None:
     """A stream whose browser has gone ends, and the server with it in time."""
     streams = [streaming(box) for _ in range(20)]
     for stream in streams:
         with stream as messages:
             next(messages)
-    client.send(event(1, context=context("m-1")))
+    api.send(event(1, context=context("m-1")))
     with streaming(box) as messages:
         next(messages)
         box.stop()

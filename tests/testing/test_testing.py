@@ -23,12 +23,19 @@ from typing import Any
 import pytest
 
 from support.clients import open_client
+from support.deadlines import generous
 from support.installed import environment, unpacked_wheel
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
 from whisperr.testing import OutboxMixin, Recording, recording
 
-TIMEOUT = 50.0  # seconds for a suite
+# Other plugins: of xdist's and randomly's order, and those that bring requests.
+WITHOUT_OTHERS = tuple(
+    word
+    for name in ("xdist", "randomly", "requests_mock", "time_machine")
+    for word in ("-p", f"no:{name}")
+)
+TIMEOUT = generous(50.0)  # seconds for a suite
 
 
 @pytest.fixture
@@ -607,11 +614,11 @@ def test_the_plugin_is_light(suite: Suite) -> None:
 
         def test_light():
             assert "whisperr.pytest_plugin" in sys.modules
-            heavy = {"requests", "urllib3", "django", "starlette", "uvicorn", "whisperr.testing._double"}
+            heavy = {"requests", "urllib3", "django", "starlette", "uvicorn", "whisperr.testing._recording_engine"}
             assert not heavy & set(sys.modules)
         """,
     )
-    assert "1 passed" in suite.run("-W", "error", "-p", "no:xdist", "-p", "no:randomly")
+    assert "1 passed" in suite.run("-W", "error", *WITHOUT_OTHERS)
     listed = suite.run("--fixtures", "-q")
     assert "whisperr_events" in listed and "whisperr_sandbox" in listed
 

@@ -8,12 +8,11 @@ for is imported: another may need an extra that is not installed.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib
-import os
 import sys
 from typing import Any, Sequence
 
+from whisperr import _console
 from whisperr._version import __version__
 
 # name: its module, what it does
@@ -29,6 +28,10 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command, and return its exit status."""
+    return _console.run("whisperr", lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="whisperr", description="Tools for whisperr.")
     parser.add_argument("--version", action="version", version=f"whisperr {__version__}")
@@ -39,15 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if name in given[:1]:
             _module(name).add_arguments(command)
-    options = parser.parse_args(given)
-    try:
-        status = int(_module(options.command).run(options))
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # `| head` has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    options = _console.parse(parser, given)
+    return int(_module(options.command).run(options))
 
 
 def _module(name: str) -> Any:

@@ -38,7 +38,7 @@ def wrong(about: str, what: str, change: str) -> Finding:
     return Finding(about, WRONG, what, change)
 
 
-def without(secret: str | None, findings: Sequence[Finding]) -> list[Finding]:
+def without_secret(secret: str | None, findings: Sequence[Finding]) -> list[Finding]:
     """The same, should a server or an error have repeated the key."""
     if not secret:
         return list(findings)

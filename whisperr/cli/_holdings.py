@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Callable, Iterator, NamedTuple
+from typing import Iterator, NamedTuple
 
-from whisperr._journal import format as file_format
-from whisperr._journal import ownership, segment
-from whisperr._journal.format import Contents, Frame
-from whisperr._journal.journal import SettledNumbers
-
-
-class Part(NamedTuple):
-    """One segment, read."""
-
-    path: str
-    created: float  # seconds since the epoch; 0.0 if that is unreadable
-    frames: list[Frame]  # of records
-    settled: list[range]
-    damaged: int  # bytes
-    reserved: int  # bytes
-    environment: bytes
-    note: str
+from whisperr._journal import folder as folders
+from whisperr._journal import ownership, reader
+from whisperr._journal.format import Frame, Producer
+from whisperr._journal.reader import ChainContents, SegmentContents
 
 
 class Holding(NamedTuple):
@@ -30,49 +17,47 @@ class Holding(NamedTuple):
     folder: str
     name: str
     owner: int | None  # pid, 0 where it has none here; None: dead
-    parts: list[Part]
+    contents: ChainContents
 
-    def is_settled(self) -> Callable[[int], bool]:
-        """Whether a number of this chain was delivered, or dropped for good."""
-        return SettledNumbers([numbers for part in self.parts for numbers in part.settled]).contains
+    @property
+    def destination(self) -> str:
+        return os.path.basename(self.folder)
+
+    def waiting(self) -> list[Frame]:
+        """The records that are not settled."""
+        contents = self.contents
+        return [frame for segment in contents.segments for frame in contents.waiting(segment)]
+
+    def producer(self, segment: SegmentContents) -> Producer:
+        """Who made the records of one of its segments."""
+        environment = segment.header.environment if segment.header else b""
+        return Producer(self.name[:20].encode(), environment)
 
 
 def holdings(journal_dir: str) -> Iterator[Holding]:
     """All chains of all destinations, without disturbing any owner."""
     for entry in sorted(os.scandir(journal_dir), key=lambda entry: entry.name):
-        if not ownership.is_destination(entry.name) or not entry.is_dir(follow_symlinks=False):
+        if not folders.is_destination(entry.name) or not entry.is_dir(follow_symlinks=False):
             continue
         names: dict[str, list[str]] = {}
-        for name, sequence in sorted(ownership.files(entry.path)):
+        for name, sequence in sorted(folders.files(entry.path)):
             paths = names.setdefault(name, [])
             if sequence:
-                paths.append(ownership.segment_path(entry.path, name, sequence))
+                paths.append(folders.segment_path(entry.path, name, sequence))
         for name, paths in names.items():
-            owner = ownership.owner(entry.path, name)
-            parts = [part for part in map(_part, paths) if part is not None]
-            yield Holding(entry.path, name, owner, parts)
+            owner = ownership.owner_of(entry.path, name)
+            read = (_read(path, bytes.fromhex(entry.name)) for path in paths)
+            contents = ChainContents(segment for segment in read if segment is not None)
+            yield Holding(entry.path, name, owner, contents)
 
 
-def _part(path: str) -> Part | None:
+def _read(path: str, destination: bytes) -> SegmentContents | None:
     try:
-        data = segment.read_file(path)
+        return reader.read_segment(path, destination)
     except FileNotFoundError:  # its owner was quicker
         return None
     except OSError as error:
-        return Part(path, 0.0, [], [], 0, 0, b"", f"unreadable: {error.strerror}")
-    header, fault, start = file_format.decode_header(data)
-    readable = fault in ("", file_format.DAMAGED)
-    contents = Contents(data, start) if readable else Contents(b"", 0)
-    return Part(
-        path,
-        header.created / 1e9 if header else 0.0,
-        contents.records,
-        contents.settled,
-        contents.damaged,
-        len(data),
-        header.environment if header else b"",
-        fault,
-    )
+        return SegmentContents(path, f"unreadable: {error.strerror}", None, [], [], 0, 0)
 
 
 def set_aside(journal_dir: str) -> Iterator[str]:

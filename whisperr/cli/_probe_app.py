@@ -32,7 +32,7 @@ def main() -> None:
         try:
             module = _load(target)
         except BaseException as error:
-            module, found["error"] = None, _last_words(error)
+            module, found["error"] = None, _failure_text(error)
     if at_patch:
         found["gevent"] = {
             **at_patch[0],
@@ -66,7 +66,7 @@ def _load(target: str) -> Any:
     return module
 
 
-def _last_words(error: BaseException) -> str:
+def _failure_text(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     own = [
         frame for frame in frames if frame.filename != _SELF and "importlib" not in frame.filename

@@ -14,22 +14,22 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
-_LAST_WORDS = 600  # characters of what a failed probe said
+_MAX_OUTPUT = 600  # characters of what a failed probe said
 
 
-class Probed(NamedTuple):
+class ProbeResult(NamedTuple):
     """What a probe found; or why it found nothing, in a sentence."""
 
     found: dict[str, Any]
     problem: str = ""
 
 
-def probe(script: str, arguments: Sequence[str], timeout: float) -> Probed:
+def probe(script: str, arguments: Sequence[str], timeout: float) -> ProbeResult:
     """Run ``script``, a module beside this one. It writes JSON to the file it is given first."""
     source = Path(__file__).with_name(f"{script}.py").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="whisperr-doctor-") as folder:
-        answer, words = Path(folder, "answer"), Path(folder, "words")
-        with open(words, "wb") as output:
+        answer, printed = Path(folder, "answer"), Path(folder, "output")
+        with open(printed, "wb") as output:
             # -c, as for a server: the current folder is on the path, that of the script is not.
             child = subprocess.Popen(
                 [sys.executable, "-c", source, str(answer), *arguments],
@@ -42,11 +42,11 @@ def probe(script: str, arguments: Sequence[str], timeout: float) -> Probed:
                 status = child.wait(timeout)
             except subprocess.TimeoutExpired:
                 _kill(child)
-                return Probed({}, f"it is not done after {timeout:g} s")
+                return ProbeResult({}, f"it is not done after {timeout:g} s")
         if answer.exists():
-            return Probed(dict(json.loads(answer.read_text(encoding="utf-8"))))
-        said = words.read_text(errors="replace").strip()[-_LAST_WORDS:]
-        return Probed({}, f"it ends with status {status}" + (f": {said}" if said else ""))
+            return ProbeResult(dict(json.loads(answer.read_text(encoding="utf-8"))))
+        said = printed.read_text(errors="replace").strip()[-_MAX_OUTPUT:]
+        return ProbeResult({}, f"it ends with status {status}" + (f": {said}" if said else ""))
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:

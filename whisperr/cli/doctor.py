@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import Iterator
 
+from whisperr import _console
 from whisperr._settings import DEFAULT_BASE_URL, Settings
 from whisperr.cli import _application, _journal_folder, _servers, _test_event, _versions
 from whisperr.cli._findings import (
@@ -21,7 +21,7 @@ from whisperr.cli._findings import (
     advice,
     as_json,
     as_text,
-    without,
+    without_secret,
     wrong,
 )
 
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gunicorn",
         metavar="COMMAND",
-        help="'gunicorn --preload …' as you call it; its file and GUNICORN_CMD_ARGS are read anyway",
+        help="'gunicorn --preload ...' as you call it; its file and GUNICORN_CMD_ARGS are read anyway",
     )
     parser.add_argument("--uwsgi", metavar="FILE", help="its ini file (uwsgi.ini, if there is one)")
     parser.add_argument(
@@ -67,20 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        findings = without(os.environ.get(KEY), list(_examine(options)))
+        findings = without_secret(os.environ.get(KEY), list(_examine(options)))
     except ValueError as error:  # of an option
-        print(f"whisperr doctor: {error}", file=sys.stderr)
+        _console.complain("whisperr doctor", str(error))
         return 2
     bad = {WRONG, ADVICE} if options.strict else {WRONG}
     status = int(any(finding.level in bad for finding in findings))
-    _print(as_json(findings, status) if options.json else as_text(findings))
+    _console.write(as_json(findings, status) if options.json else as_text(findings))
     return status
-
-
-def _print(text: str) -> None:
-    """On any terminal: what a server says may hold characters that this one has not."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "replace").decode(encoding))
 
 
 def _examine(options: argparse.Namespace) -> Iterator[Finding]:
@@ -114,7 +108,7 @@ def _settings(options: argparse.Namespace) -> Settings | Finding:
         url = options.base_url
     if not key:
         return advice(
-            _test_event.ABOUT, f"None was sent: {KEY} is not set.", f"{KEY}=wrk_… whisperr doctor"
+            _test_event.ABOUT, f"None was sent: {KEY} is not set.", f"{KEY}=wrk_... whisperr doctor"
         )
     try:
         return _test_event.settings_for(key, url, options.timeout)

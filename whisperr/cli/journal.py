@@ -9,16 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Dict, Iterator
 
-from whisperr._encoding.records import Encoder, Identity
+from whisperr import _console
+from whisperr._encoding.bodies import batch
+from whisperr._encoding.records import Identity
 from whisperr._settings import DEFAULT_BASE_URL, check_timeout
 
 if TYPE_CHECKING:
     from whisperr._journal.format import Frame
-    from whisperr.cli._holdings import Holding, Part
+    from whisperr._journal.reader import SegmentContents
+    from whisperr.cli._holdings import Holding
 
 Row = Dict[str, Any]
 
@@ -59,8 +62,6 @@ def run(options: argparse.Namespace) -> int:
         return _failed(f"there is no folder {options.dir}")
     try:
         return _ACTIONS[options.action][0](options)
-    except BrokenPipeError:  # an OSError, too, and for main()
-        raise
     except OSError as error:
         return _failed(f"{error.strerror or error}: {error.filename or options.dir}")
 
@@ -71,7 +72,7 @@ def _failed(message: str, status: int = 1) -> int:
 
 
 def _say(message: str) -> None:
-    print(f"whisperr journal: {message}", file=sys.stderr)
+    _console.complain("whisperr journal", message)
 
 
 # --- list
@@ -82,35 +83,35 @@ def _list(options: argparse.Namespace) -> int:
 
     rows = [_row(holding) for holding in holdings(options.dir)]
     if options.json:
-        print(json.dumps(rows, indent=2))
+        _console.write(json.dumps(rows, indent=2))
         return 0
     if not rows:
-        print("nothing: every record was delivered")
+        _console.write("nothing: every record was delivered")
         return 0
     lines = [_COLUMNS, *(tuple(_shown(name, row[name]) for name in _COLUMNS) for row in rows)]
     widths = [max(len(line[at]) for line in lines) for at in range(len(_COLUMNS))]
     for line in lines:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+        _console.write("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
     return 0
 
 
 def _row(holding: Holding) -> Row:
-    is_done = holding.is_settled()
-    frames = [frame for part in holding.parts for frame in part.frames]
-    waiting = [frame for frame in frames if not is_done(frame.number)]
-    created = [part.created for part in holding.parts if part.created]
+    segments = holding.contents.segments
+    waiting = holding.waiting()
+    created = [segment.header.created / 1e9 for segment in segments if segment.header]
+    is_dead = holding.owner is None  # a living owner may be in the middle of an append
     return {
-        "destination": os.path.basename(holding.folder),
+        "destination": holding.destination,
         "chain": holding.name,
-        "owner": "dead" if holding.owner is None else f"alive {holding.owner or ''}".strip(),
-        "segments": len(holding.parts),
+        "owner": "dead" if is_dead else f"alive {holding.owner or ''}".strip(),
+        "segments": len(segments),
         "waiting": len(waiting),
-        "settled": len(frames) - len(waiting),
+        "settled": sum(len(segment.records) for segment in segments) - len(waiting),
         "bytes": sum(frame.size for frame in waiting),
-        "reserved": sum(part.reserved for part in holding.parts),
+        "reserved": sum(segment.reserved for segment in segments),
         "age": round(time.time() - min(created), 1) if created else None,
-        "damaged": sum(part.damaged for part in holding.parts) if holding.owner is None else 0,
-        "notes": sorted({part.note for part in holding.parts if part.note}),
+        "damaged": sum(segment.damaged for segment in segments) if is_dead else 0,
+        "notes": sorted({segment.fault for segment in segments if segment.fault}),
     }
 
 
@@ -126,36 +127,33 @@ def _shown(name: str, value: Any) -> str:
 def _show(options: argparse.Namespace) -> int:
     from whisperr.cli._holdings import holdings
 
-    shown = 0
     wanted = [it for it in holdings(options.dir) if it.name.startswith(options.chain)]
     if options.chain and not wanted:
         return _failed(f"there is no chain {options.chain}")
-    for holding in wanted:
-        is_done = holding.is_settled()
-        for part in holding.parts:
-            for frame in part.frames:
-                settled = is_done(frame.number)
-                if settled and not options.all:
-                    continue
-                if options.limit is not None and shown >= options.limit:
-                    return 0
-                print(json.dumps(_record(holding, part, frame, settled), ensure_ascii=False))
-                shown += 1
+    _console.write_json_lines(islice(_records(wanted, options.all), options.limit))
     return 0
 
 
-def _record(holding: Holding, part: Part, frame: Frame, settled: bool) -> Row:
+def _records(wanted: list[Holding], with_settled: bool) -> Iterator[Row]:
+    for holding in wanted:
+        for segment in holding.contents.segments:
+            for frame in segment.records:
+                settled = holding.contents.is_settled(frame.number)
+                if with_settled or not settled:
+                    yield _record(holding, segment, frame, settled)
+
+
+def _record(holding: Holding, segment: SegmentContents, frame: Frame, settled: bool) -> Row:
     """One record as it would be sent."""
     from whisperr._journal import format as file_format
 
-    dead = file_format.Dead(holding.name[:20].encode(), part.environment)
-    record = file_format.decode_record(frame, 0, dead)
+    record = file_format.decode_record(frame, 0, holding.producer(segment))
     row: Row = {"chain": holding.name, "number": frame.number, "settled": settled}
     if record is None:
         return {**row, "unknown": True}
     if isinstance(record, Identity):
         return {**row, "identify": _parsed(record.body), "id": (record.id or b"").decode()}
-    body = Encoder(None, 1 << 40).batch([record], b"")
+    body = batch([record], b"", b"")
     return {**row, "track": _parsed(body, "events")}
 
 
@@ -186,7 +184,7 @@ def _deliver(options: argparse.Namespace) -> int:
     client.shutdown(1.0)
     dropped = sum(stats["dropped"].values())
     left = stats["adopted"] - stats["delivered"] - dropped
-    print(f"{stats['delivered']} delivered, {dropped} dropped, {left} left")
+    _console.write(f"{stats['delivered']} delivered, {dropped} dropped, {left} left")
     if not settled:
         _say(stats["last_error"] or "the time was over")
     # As the client writes it: without a trailing slash, or it would be another destination.
@@ -200,12 +198,12 @@ def _deliver(options: argparse.Namespace) -> int:
 
 def _waiting_elsewhere(journal_dir: str, base_url: str, key: str) -> int:
     """Records of dead processes that go to other destinations than this one."""
-    from whisperr._journal.ownership import destination
+    from whisperr._journal.folder import destination
     from whisperr.cli._holdings import holdings
 
     mine = destination(base_url, key).hex()
-    rows = [_row(holding) for holding in holdings(journal_dir) if holding.owner is None]
-    return sum(row["waiting"] for row in rows if row["destination"] != mine)
+    dead = [holding for holding in holdings(journal_dir) if holding.owner is None]
+    return sum(len(holding.waiting()) for holding in dead if holding.destination != mine)
 
 
 # --- purge
@@ -216,17 +214,19 @@ def _purge(options: argparse.Namespace) -> int:
 
     dead = [holding for holding in holdings(options.dir) if holding.owner is None]
     damaged = list(set_aside(options.dir)) if options.damaged else []
-    waiting = sum(_row(holding)["waiting"] for holding in dead)
+    waiting = sum(len(holding.waiting()) for holding in dead)
     what = f"{len(dead)} chain{'s' * (len(dead) != 1)} of dead processes with {waiting} undelivered records"
     if options.damaged:
         what += f", {len(damaged)} damaged files"
     if not options.yes:
-        print(f"{what}: would be deleted; add --yes to do it")
+        _console.write(f"{what}: would be deleted; add --yes to do it")
         return 1
     deleted = sum(map(_delete, dead))
     for path in damaged:
         os.unlink(path)
-    print(f"{what}: deleted" if deleted == len(dead) else f"{what}: {deleted} chains deleted")
+    _console.write(
+        f"{what}: deleted" if deleted == len(dead) else f"{what}: {deleted} chains deleted"
+    )
     return 0 if deleted == len(dead) else 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from whisperr import _console
 from whisperr.sandbox import command
 
 
@@ -14,7 +15,7 @@ def main() -> int:
         description="The ingestion API on this machine: checks every rule, counts every event.",
     )
     command.add_arguments(parser)
-    return command.run(parser.parse_args())
+    return _console.run(parser.prog, lambda: command.run(_console.parse(parser, None)))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ import os
 import sys
 from pathlib import Path
 
+from whisperr import _console
+from whisperr.sandbox import defaults
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -23,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         type=int,
-        default=1_000_000,
+        default=defaults.KEEP,
         metavar="N",
-        help="events kept; older ones are let go (%(default)s)",
+        help="events kept; the oldest are deleted beyond that (%(default)s)",
     )
     parser.add_argument(
         "--allow-host",
@@ -39,14 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-alive",
         type=float,
-        default=75.0,
+        default=defaults.KEEP_ALIVE,
         metavar="SECONDS",
         help="idle time after which a connection is closed (%(default)s)",
     )
     parser.add_argument(
         "--read-timeout",
         type=float,
-        default=60.0,
+        default=defaults.READ_TIMEOUT,
         metavar="SECONDS",
         help="time for a request to come in (%(default)s)",
     )
@@ -69,12 +72,12 @@ def _host_name(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     try:
-        from whisperr.sandbox import _database, _guard, _serve
         from whisperr.sandbox.app import create_app
+        from whisperr.sandbox.server import database, origin_guard, serving
     except ImportError as exc:
         return _failed(f"the sandbox needs the extra whisperr[sandbox]: {exc}")
     host = "127.0.0.1" if options.host.lower() == "localhost" else options.host.strip("[]")
-    if not _guard.is_address(host):
+    if not origin_guard.is_address(host):
         return _failed("--host: must be an IP address, or localhost", 2)
     if options.keep < 1:
         return _failed("--keep: must be 1 or more", 2)
@@ -89,38 +92,47 @@ def run(options: argparse.Namespace) -> int:
     if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
         return _failed(f"--ready-file: there is no folder {options.ready_file.parent}")
     try:
-        listener = _serve.listen(host, options.port)
+        listener = serving.listen(host, options.port)
     except (OSError, OverflowError) as exc:
         return _failed(f"cannot listen on {options.host}:{options.port}: {exc}")
     try:
-        database = _database.Database(options.db, options.keep)
-    except _database.DatabaseError as exc:
+        opened = database.Database(options.db, options.keep)
+    except database.DatabaseError as exc:
         listener.close()
         return _failed(f"--db: {exc}")
-    url = _serve.url_of(listener)
-    is_private = _guard.is_loopback(host)
-    guard = _guard.Guard(options.allow_host, everywhere=not is_private)
+    url = serving.url_of(listener)
+    is_private = origin_guard.is_loopback(host)
+    guard = origin_guard.OriginGuard(options.allow_host, everywhere=not is_private)
 
     def announce() -> None:
-        print(url, flush=True)
+        _print_address(url)
         if not is_private:
             _say("listens to other machines: anyone who reaches it sees and changes everything")
-        elif sys.stdout.isatty():
+        elif sys.stdout is not None and sys.stdout.isatty():
             _say("open that address in a browser; end with Ctrl-C")
         if options.ready_file is not None:
             _write_whole(options.ready_file, url + "\n")
 
-    app = create_app(database, guard, read_timeout=options.read_timeout)
-    limits = _serve.Limits(options.keep_alive, options.read_timeout)
+    app = create_app(opened, guard, read_timeout=options.read_timeout)
+    limits = serving.Limits(options.keep_alive, options.read_timeout)
     try:
-        _serve.serve(listener, app, limits, announce, options.exit_with_parent)
+        serving.serve(listener, app, limits, announce, options.exit_with_parent)
     finally:
-        database.close()
+        opened.close()
     return 0
 
 
+def _print_address(url: str) -> None:
+    """Where nothing can be printed, the server runs all the same: its port may be known."""
+    try:
+        _console.write(url)
+        _console.flush()
+    except _console.OutputError as error:
+        _say(f"standard output can't be written ({error}); the address is {url}")
+
+
 def _say(message: str) -> None:
-    print(f"whisperr sandbox: {message}", file=sys.stderr, flush=True)
+    _console.complain("whisperr sandbox", message)
 
 
 def _failed(message: str, status: int = 1) -> int:

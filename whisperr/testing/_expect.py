@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-from whisperr._encoding.values import encode
+from whisperr import snapshot
 from whisperr.testing._records import Identified, Record, Refused, Tracked
 
 MAX_LISTED = 20  # records of a message
@@ -176,7 +176,7 @@ def _on_the_wire(members: Mapping[Any, Any]) -> dict[str, Any]:
     """By the rules of the client: only that can be equal to what is sent. Raises ValueError."""
     if not isinstance(members, Mapping):
         raise ValueError(f"expected members must be a mapping, not {type(members).__name__}")
-    return dict(json.loads(encode(members)))
+    return dict(snapshot(members))
 
 
 def _same(expected: object, found: object) -> bool:

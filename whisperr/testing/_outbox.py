@@ -14,7 +14,7 @@ else:
 
 
 class OutboxMixin(_Case):
-    """Each test records what it tracks; ``self.whisperr_outbox`` holds it.
+    """Each test records what it tracks; ``self.whisperr_outbox`` holds it. ::
 
         class CheckoutTest(OutboxMixin, TestCase):
             def test_order(self):
@@ -22,7 +22,14 @@ class OutboxMixin(_Case):
                 self.whisperr_outbox.assert_tracked("order_placed", properties={"item": 3})
 
     Stands before the test case among the bases. ``setUp`` is recorded; ``setUpClass`` and
-    ``setUpTestData`` are not. A call that the client refuses fails the test, see ``Recording``.
+    ``setUpTestData`` are not. A call that the client refuses fails the test, see
+    ``Recording.check``. For any ``unittest.TestCase``, sync and async, Django's among them.
+
+    Attributes:
+        whisperr_outbox: The ``Recording`` of the test, a new one for each.
+
+    Raises:
+        TypeError: It stands behind the test case among the bases; raised where the class is made.
     """
 
     whisperr_outbox: Recording
@@ -34,6 +41,7 @@ class OutboxMixin(_Case):
             raise TypeError(f"{cls.__name__}: OutboxMixin must stand before the test case")
 
     def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
+        """As of ``unittest.TestCase``, while a recording is under way."""
         with recording(check=False) as self.whisperr_outbox:
             self.addCleanup(self.whisperr_outbox.check)  # the first one in is the last one done
             return super().run(result)

@@ -3,7 +3,7 @@
 Guarantees:
     Calls are in the order in which they were made, from any thread. A call that the client
     refuses makes the recording fail at its end, unless the test has said that it expects it.
-Guarded by nothing: an append is one indivisible step.
+Lock-free: an append is one indivisible step.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any, Iterator, Mapping, Sequence, TypeVar, overload
 
-from whisperr.testing import _double
 from whisperr.testing._expect import IdentityPattern, Pattern, TrackPattern, explain, listed
+from whisperr.testing._recording_engine import begin, end
 from whisperr.testing._records import Identified, Record, Refused, Tracked
 from whisperr.testing._spool import Spool
 
@@ -20,9 +20,14 @@ R = TypeVar("R")
 
 
 class Recording(Sequence[Tracked]):
-    """A sequence of the tracked events, in the order of the calls; made by ``recording()``.
+    """What the clients of a process were told while ``recording()`` was under way.
 
-    The assertions compare what would be sent: an expected ``Decimal("12.5")`` equals a sent 12.5.
+    It is a sequence of the tracked events, in the order of the calls: ``len(events)``,
+    ``events[0]`` and ``for event in events`` are about ``Tracked`` values. It may be read while
+    it records, and after its end.
+
+    The assertions compare what would be sent: an expected ``Decimal("12.5")`` equals a sent 12.5,
+    and an expected ``True`` is not 1.
     """
 
     def __init__(self) -> None:
@@ -34,21 +39,21 @@ class Recording(Sequence[Tracked]):
 
     @property
     def events(self) -> list[Tracked]:
-        """All events."""
+        """The events so far, in the order of the calls; a new list each time."""
         return self._all(Tracked)
 
     @property
     def identities(self) -> list[Identified]:
-        """All identities."""
+        """The identities so far, likewise."""
         return self._all(Identified)
 
     @property
     def refused(self) -> list[Refused]:
-        """All calls that can't be sent. See ``assert_refused``."""
+        """The calls so far that would never be sent, those that were expected too."""
         return self._all(Refused)
 
     def of_type(self, event_type: str) -> list[Tracked]:
-        """The events of one type."""
+        """The events so far with exactly this event type; an empty list if there are none."""
         return [event for event in self.events if event.event_type == event_type]
 
     @overload
@@ -67,7 +72,7 @@ class Recording(Sequence[Tracked]):
         return f"<Recording {self.events!r}>"
 
     def clear(self) -> None:
-        """Forget everything up to now, what was refused too."""
+        """Forget everything up to now, refused calls too: those no longer fail the test."""
         self._collect()
         self._records.clear()
         self._expected.clear()
@@ -76,7 +81,8 @@ class Recording(Sequence[Tracked]):
         """From now on, also record what forked children track. Call it before they are forked.
 
         A record is here as soon as the child's call has returned, however the child ends. A
-        process that is not a fork (spawned, or a command) is not recorded.
+        process that is not a fork (spawned, or a command) is not recorded. A second call changes
+        nothing. The records go through a temporary file, which the end of the recording removes.
         """
         if self._spool is None:
             self._spool = Spool()
@@ -95,10 +101,10 @@ class Recording(Sequence[Tracked]):
         """Such an event was tracked. Returns the first of them.
 
         Args:
-            event_type: As on the wire.
-            user: Its user's id; None means any.
-            properties: These are among the event's, with these values.
-            context: Likewise.
+            event_type: As it would be sent: lowercase, without white space around it.
+            user: Its user's id, as text or as what ``str()`` makes that text of; None means any.
+            properties: These are among the event's, with these values; None or ``{}`` means any.
+            context: Likewise, of the event's context.
             times: So many such events, no more and no less; None means one or more.
 
         Raises:
@@ -117,7 +123,12 @@ class Recording(Sequence[Tracked]):
         properties: Mapping[Any, Any] | None = None,
         context: Mapping[Any, Any] | None = None,
     ) -> None:
-        """No such event was tracked. The arguments are those of ``assert_tracked``."""
+        """No such event was tracked. The arguments are those of ``assert_tracked``.
+
+        Raises:
+            AssertionError: It lists the events that there should not be.
+            ValueError: A value has no JSON form.
+        """
         __tracebackhide__ = True
         pattern = TrackPattern(event_type, user, properties, context)
         found = [event for event in self.events if not pattern.differences(event)]
@@ -125,7 +136,11 @@ class Recording(Sequence[Tracked]):
             raise AssertionError(f"expected no {pattern}, but there is:\n{listed(found)}")
 
     def assert_nothing_tracked(self) -> None:
-        """No event was tracked, and none was refused."""
+        """No event was tracked, and no call was refused unexpectedly. Identities don't count.
+
+        Raises:
+            AssertionError: It lists what there should not be.
+        """
         __tracebackhide__ = True
         found: list[Record] = [*self.events, *self._unexpected()]
         if found:
@@ -145,8 +160,8 @@ class Recording(Sequence[Tracked]):
         """Such an identity was sent. Returns the first of them.
 
         Args:
-            user: Its user's id.
-            traits: These are among its traits, with these values.
+            user: Its user's id, as text or as what ``str()`` makes that text of.
+            traits: These are among its traits, with these values; None or ``{}`` means any.
             email, phone, push_token: It has a channel of this kind with this address.
             preferred_channel: It prefers this one.
             times: So many such identities, no more and no less; None means one or more.
@@ -161,15 +176,28 @@ class Recording(Sequence[Tracked]):
         return self._assert(pattern, self.identities, times)
 
     def assert_nothing_identified(self) -> None:
-        """No identity was sent."""
+        """No user was identified. Events don't count.
+
+        Raises:
+            AssertionError: It lists the identities that there should not be.
+        """
         __tracebackhide__ = True
         if self.identities:
             raise AssertionError(f"expected no identity, but there is:\n{listed(self.identities)}")
 
     def assert_refused(self, message: str = "") -> Refused:
-        """A call was refused whose message has this text in it; it then no longer fails the test.
+        """A call was refused, and was meant to be: it then no longer fails the test.
 
-        Returns the first that nothing has asked for yet.
+        Each call of this asks for one refused call, so ask twice for two.
+
+        Args:
+            message: What stands in the message of the refused call; empty means any.
+
+        Returns:
+            The first such call that nothing has asked for yet.
+
+        Raises:
+            AssertionError: There is none; it lists what there is.
         """
         __tracebackhide__ = True
         for refused in self._unexpected():
@@ -182,7 +210,14 @@ class Recording(Sequence[Tracked]):
         )
 
     def check(self) -> None:
-        """Fail if a call was refused that no ``assert_refused`` has asked for. Done at the end, too."""
+        """Fail if a call was refused that no ``assert_refused`` has asked for.
+
+        The end of the recording does the same. What it has failed for once it does not fail for
+        again.
+
+        Raises:
+            AssertionError: It lists the calls, with the file and the line of each.
+        """
         __tracebackhide__ = True
         found = self._unexpected()
         if found:
@@ -237,16 +272,23 @@ def recording(*, forks: bool = False, check: bool = True) -> Iterator[Recording]
 
     Args:
         forks: Record what forked children track, too; see ``Recording.follow_forks``.
-        check: At the end, raise an AssertionError if a call was refused.
+        check: At the end, fail if a call was refused; see ``Recording.check``. It is left out
+            when the block itself raises.
+
+    Returns:
+        A context manager, whose value is the ``Recording``.
+
+    Raises:
+        AssertionError: At the end of the block, by ``check``.
     """
     made = Recording()
     if forks:
         made.follow_forks()
-    _double.begin(made._take)
+    begin(made._take)
     try:
         yield made
     finally:
-        _double.end(made._take)
+        end(made._take)
         made._close()
     if check:
         made.check()

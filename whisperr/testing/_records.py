@@ -17,11 +17,12 @@ class Tracked:
     """One event, decoded from the bytes that would have been sent.
 
     Attributes:
-        event_type: Stripped of white space.
-        user: The ``external_user_id``.
+        event_type: Without white space around it.
+        user: The ``external_user_id``, always text.
         properties: With the values of JSON: a ``Decimal`` is a float here, a date is text.
+            ``{}`` if there were none.
         context: With what the SDK adds, ``$message_id`` and ``sdk_name`` among it.
-        occurred_at: UTC, whole milliseconds.
+        occurred_at: When, in UTC, cut to whole milliseconds.
         pid: The process that tracked it.
     """
 
@@ -34,7 +35,7 @@ class Tracked:
 
     @property
     def message_id(self) -> str:
-        """The idempotency key."""
+        """The idempotency key, given or made by the client; also ``context["$message_id"]``."""
         return str(self.context["$message_id"])
 
 
@@ -43,11 +44,12 @@ class Identified:
     """One identity, decoded from the bytes that would have been sent.
 
     Attributes:
-        user: The ``external_user_id``.
-        traits: ``{}`` if there were none.
+        user: The ``external_user_id``, always text.
+        traits: With the values of JSON; ``{}`` if there were none.
         preferred_channel: ``"email"``, ``"sms"``, ``"push"`` or None.
-        channels: Each with ``channel``, ``address`` and ``opted_in``, as on the wire.
-        pid: The process that said so.
+        channels: Each with ``channel``, ``address`` and ``opted_in``, as they would be sent;
+            ``[]`` if there were none.
+        pid: The process that made the call.
     """
 
     user: str
@@ -63,9 +65,9 @@ class Refused:
 
     Attributes:
         message: What is wrong, the sentence that ``on_error`` got.
-        detail: The refused value, where it can be shown.
-        where: ``file:line`` of the call.
-        pid: The process that called.
+        detail: The refused value, or where in the call it stands; None if there is nothing to show.
+        where: ``file:line`` of the call in your code.
+        pid: The process that made the call.
     """
 
     message: str

@@ -23,7 +23,13 @@ def test_delivered(project: Project, server: Sandbox, key: str) -> None:
 STATUS: list[tuple[dict[str, Any], list[str]]] = [
     ({"status": 401}, ["The key was rejected (status 401)", "WHISPERR_API_KEY"]),
     ({"status": 400, "body": "no thanks"}, ["refused the event (status 400)", "no thanks"]),
-    ({"status": 404}, ["refused the event (status 404)", "Is WHISPERR_BASE_URL right?"]),
+    ({"status": 410}, ["refused the request for good (status 410)", "Is WHISPERR_BASE_URL right?"]),
+    ({"status": 404}, ["Something else than", "(status 404)", "Is WHISPERR_BASE_URL right?"]),
+    (
+        {"status": 200, "headers": {"Content-Type": "text/html"}},
+        ["Something else than", "(status 200)", "Is WHISPERR_BASE_URL right?"],
+    ),
+    ({"status": 408}, ["can't take events now (status 408)"]),
     ({"status": 302}, ["redirects (status 302)", "WHISPERR_BASE_URL"]),
     ({"status": 503}, ["can't take events now (status 503)"]),
     ({"do": "reset"}, ["can't be reached"]),
@@ -64,6 +70,16 @@ def test_settings(line: str, said: str, project: Project, server: Sandbox, key: 
     assert (done.returncode, done.stderr.count("\n") > 3) == (1, False), done.stderr
     assert said in done.stderr
     assert server.ledger(key)["requests"] == 0
+
+
+def test_a_terminal_of_ascii(project: Project, server: Sandbox, key: str) -> None:
+    """A user's name that the terminal has no characters for is shown as escapes, and sent whole."""
+    project.environment["PYTHONIOENCODING"] = "ascii"
+    done = project.manage("whisperr_test", "--user", "Gr\u00f6\u00dfe \u65e5")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u65e5" in done.stdout
+    (event,) = server.events(key)
+    assert event["external_user_id"] == "Gr\u00f6\u00dfe \u65e5"
 
 
 @pytest.mark.parametrize("timeout", ["0", "nan", "soon"])

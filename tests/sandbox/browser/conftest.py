@@ -10,9 +10,9 @@ import pytest
 from page import Page
 from selenium import webdriver
 
+from support.parts import find_chromium, need
+from support.sandboxes import PatientSandbox
 from whisperr.sandbox import Sandbox
-
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -24,16 +24,13 @@ def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def driver(downloads: Path) -> Iterator[webdriver.Chrome]:
     """A headless Chromium from the system's packages."""
-    browser = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    chromedriver = shutil.which("chromedriver")
-    if browser is None or chromedriver is None:
-        pytest.fail("no browser here; Debian: apt-get install chromium chromium-driver")
+    need("chromium")
     options = webdriver.ChromeOptions()
-    options.binary_location = browser
+    options.binary_location = str(find_chromium())
     for argument in ("headless=new", "no-sandbox", "no-proxy-server", "window-size=1440,900"):
         options.add_argument(f"--{argument}")
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    started = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
+    started = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
     try:
         yield started
     finally:
@@ -43,7 +40,7 @@ def driver(downloads: Path) -> Iterator[webdriver.Chrome]:
 @pytest.fixture
 def box() -> Iterator[Sandbox]:
     """A sandbox of the test's own: the page shows all keys of its server."""
-    with Sandbox() as running:
+    with PatientSandbox() as running:
         yield running
 
 

@@ -13,7 +13,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-DEADLINE = 20.0  # seconds after which a test has failed rather than waits
+from support.deadlines import DEADLINE
 
 Found = TypeVar("Found")
 

@@ -1,9 +1,9 @@
 """Injected faults: what to do to a request that has been read and found within the rules.
 
 A fault is a JSON object. ``do`` names it; ``times`` (1; for refuse -1; -1 is for ever) says for
-how many requests; ``path`` limits it to one path; ``share`` (0.2: every fifth) strikes that share
-of the requests that match, evenly, for ever unless ``times`` is given. ``store`` (false): the server keeps what it
-read before the fault strikes, so that a repeat is expected.
+how many requests; ``path`` limits it to one path; ``share`` (0.2: every fifth) applies it to that
+share of the requests that match, evenly, for ever unless ``times`` is given. ``store`` (false): the
+server keeps what it read before it applies the fault, so that a repeat is expected.
 
     {"do": "status", "status": 503, "headers": {}, "body": "", "store": false}
     {"do": "reset" | "close" | "hang", "store": false}   RST, FIN, or silence, and no answer
@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Sequence
 
-from whisperr.sandbox import _json
-from whisperr.sandbox._intake import PATHS
+from whisperr.sandbox.server import strict_json
+from whisperr.sandbox.server.parsing import PATHS
 
 FOREVER = -1
 
@@ -69,19 +69,19 @@ class Fault:
 
     @property
     def summary(self) -> str:
-        """What the page says of a request that it struck."""
+        """What the page says of a request that it was applied to."""
         told = f" {self.status}" if self.do in ("status", "refuse") else ""
         return f"injected fault: {self.do}{told}"
 
-    def means(self, entry: dict[str, Any]) -> bool:
+    def targets(self, entry: dict[str, Any]) -> bool:
         """Whether it is meant for this entry; a fault without ``where`` is meant for all."""
         wanted = self.where.items()
-        return all(_equal(_dig(entry, dotted), value) for dotted, value in wanted)
+        return all(_equal(_value_at(entry, dotted), value) for dotted, value in wanted)
 
     def matches(self, path: str, entries: Sequence[dict[str, Any]]) -> bool:
         if self.path not in (None, path):
             return False
-        return self.do != "refuse" or any(self.means(entry) for entry in entries)
+        return self.do != "refuse" or any(self.targets(entry) for entry in entries)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class _Queued:
     source: dict[str, Any]
     seen: int = 0  # requests that matched
 
-    def strikes(self) -> bool:
+    def is_due(self) -> bool:
         """Whether this one, of the requests that match, is in the share."""
         share = Fraction(str(self.source.get("share", 1)))
         self.seen += 1
@@ -113,7 +113,7 @@ class FaultQueue:
 
     def take(self, path: str, entries: Sequence[dict[str, Any]]) -> Fault | None:
         for queued in self._queue:
-            if queued.fault.matches(path, entries) and queued.strikes():
+            if queued.fault.matches(path, entries) and queued.is_due():
                 self._use(queued)
                 return queued.fault
         return None
@@ -185,7 +185,7 @@ def _headers(value: Any, at: str) -> dict[str, str]:
 def _body(value: Any, at: str) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
-    return _json.dumps(value)
+    return strict_json.dumps(value)
 
 
 def _bool(value: Any, at: str) -> bool:
@@ -236,7 +236,7 @@ _FIELDS = {
 }
 
 
-def _dig(value: Any, dotted: str) -> object:
+def _value_at(value: Any, dotted: str) -> object:
     for name in dotted.split("."):
         if not isinstance(value, dict) or name not in value:
             return _MISSING
@@ -245,4 +245,4 @@ def _dig(value: Any, dotted: str) -> object:
 
 
 def _equal(found: object, wanted: object) -> bool:
-    return found is not _MISSING and _json.value_key(found) == _json.value_key(wanted)
+    return found is not _MISSING and strict_json.value_key(found) == strict_json.value_key(wanted)

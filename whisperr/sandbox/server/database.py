@@ -13,15 +13,15 @@ import os
 import sqlite3
 from typing import Any, Iterable, Iterator, Sequence
 
-KEEP = 1_000_000  # rows, and as many requests; older ones are let go
+from whisperr.sandbox import defaults
+
 CACHE = 64  # MiB in memory
 APPLICATION_ID = 0x77687370  # marks a file as ours
 VERSION = 1
-LET_GO_EVERY = 4096  # rows; the cap may be exceeded by that many
+DELETE_EVERY = 4096  # rows; the cap may be exceeded by that many
 CHUNK = 500  # parameters of one IN
 
-# What a row tells. ``state`` is one of whisperr.sandbox.store's; the indices serve the page, but
-# for two: (account) is for a key's own list, (message_id, account) for finding a first copy.
+# ``state`` is one of whisperr.sandbox.server.rows; the indices serve the page, but for two: (account) is for a key's own list, (message_id, account) for finding a first copy.
 _SCHEMA = """
 CREATE TABLE accounts (
     id INTEGER PRIMARY KEY, digest TEXT NOT NULL, label TEXT NOT NULL,
@@ -64,9 +64,9 @@ class Database:
     Raises DatabaseError.
     """
 
-    def __init__(self, path: str | None = None, keep: int = KEEP) -> None:
+    def __init__(self, path: str | None = None, keep: int = defaults.KEEP) -> None:
         self._keep = keep
-        self._since_let_go = 0
+        self._since_deletion = 0
         if path is not None:
             _create_private(path)
         try:
@@ -118,12 +118,12 @@ class Database:
     def add_rows(self, rows: Sequence[Sequence[object]]) -> None:
         """Append rows, each a tuple of all columns but ``seq``."""
         self.many("INSERT INTO rows VALUES (NULL,?,?,?,?,?,?,?,?,?,?,?)", rows)
-        self._since_let_go += len(rows)
-        if self._since_let_go >= LET_GO_EVERY:
-            self._since_let_go = 0
-            self._let_go()
+        self._since_deletion += len(rows)
+        if self._since_deletion >= DELETE_EVERY:
+            self._since_deletion = 0
+            self._delete_oldest()
 
-    def _let_go(self) -> None:
+    def _delete_oldest(self) -> None:
         for table in ("rows", "requests"):
             newest = self.one(f"SELECT max(seq) FROM {table}")[0] or 0
             self.run(f"DELETE FROM {table} WHERE seq <= ?", newest - self._keep)

@@ -2,13 +2,13 @@
 
 The meaning of the counts:
     An entry is *accepted* when the server stores it, whatever it then answers. The first copy of
-    an id counts as arrived. A later copy is *resent* when it is excused: something went wrong
-    after the server had stored a copy and before the client could know. Each such mishap excuses
-    one repeat. Every other repeat is *twice*, and so is one application number
+    an id counts as arrived. A later copy is *resent* when it is allowed: something went
+    wrong after the server had stored a copy and before the client could know. Each such failure
+    allows one repeat. Every other repeat is *twice*, and so is one application number
     (``properties.n``) under two ids, and a repeat whose content has changed.
     What a fault read and did not store was never accepted: sending it again is no repeat. Such an
     id counts as *retried* each time it is seen again.
-    Identities are counted by user in the same way; they carry no id, so a repeat is excused only
+    Identities are counted by user in the same way; they carry no id, so a repeat is allowed only
     under the Idempotency-Key of the first copy.
 Assumes:
     One thread, the event loop's; no method waits.
@@ -21,16 +21,16 @@ import json
 from collections import Counter, OrderedDict
 from typing import Any, Callable, Iterator, Sequence
 
-from whisperr.sandbox import _json
-from whisperr.sandbox._database import Database
-from whisperr.sandbox._intake import EVENT, IDENTITY, Parcel, Refusal
-from whisperr.sandbox._rows import (
+from whisperr.sandbox.server import strict_json
+from whisperr.sandbox.server.database import Database
+from whisperr.sandbox.server.parsing import EVENT, IDENTITY, InvalidRequest, ParsedRequest
+from whisperr.sandbox.server.rows import (
     ARRIVED,
     FAILED,
     REFUSED,
     RESENT,
     TWICE,
-    Copy,
+    JudgedEntry,
     Origin,
     Rows,
     storable,
@@ -53,25 +53,25 @@ COUNTS = (
     "hung_up",
 )
 
-MAX_UNCONFIRMED = 200_000  # entries that killed() can excuse
+MAX_UNCONFIRMED = 200_000  # entries whose repeat killed() can allow
 MAX_FAILED = 200_000  # ids that are known to have failed
 
 # An event that another process adopts is rendered again, with that process's SDK and application.
 _RENDERED_LATE = ("sdk_name", "sdk_version", "app_version")
 
 
-class Account:
-    """Everything kept for one API key. Counting is done as parcels come in: a ledger is cheap."""
+class Ledger:
+    """Everything kept for one API key. Counted as requests come in: reading the counts is cheap."""
 
     def __init__(self, database: Database, number: int, counts: str = "{}") -> None:
         self.number = number
         self._database = database
         self._rows = Rows(database, number)
         self._counts: Counter[str] = Counter(json.loads(counts))
-        self._excuses: Counter[tuple[int, str]] = Counter()  # (kind, id or user) -> repeats
+        self._allowed_repeats: Counter[tuple[int, str]] = Counter()  # (kind, id or user) -> repeats
         self._failed: OrderedDict[str, None] = OrderedDict()  # ids
         # connection -> answered, perhaps never read
-        self._unconfirmed: OrderedDict[str, Parcel] = OrderedDict()
+        self._unconfirmed: OrderedDict[str, ParsedRequest] = OrderedDict()
         self._unconfirmed_entries = 0
 
     @property
@@ -90,7 +90,7 @@ class Account:
         sql = "SELECT entry FROM requests WHERE account = ? ORDER BY seq"
         return [row[0] for row in self._database.all(sql, self.number)]
 
-    def ledger(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """The counts, as JSON.
 
         ``statuses`` maps a status to its number of requests, "0" standing for no answer.
@@ -104,7 +104,7 @@ class Account:
         }
 
     def log(self, entry: dict[str, Any], *, new_connection: bool) -> int:
-        """Note a request that was read; its ``status`` is what is about to be answered.
+        """Log a request that was read; its ``status`` is what is about to be answered.
 
         Returns its number, for the rows of what it brought.
         """
@@ -112,7 +112,7 @@ class Account:
             "INSERT INTO requests VALUES (NULL, ?, ?, ?)",
             self.number,
             entry["status"],
-            _json.text(entry),
+            strict_json.text(entry),
         )
         self._counts["requests"] += 1
         self._counts["connections"] += new_connection
@@ -130,7 +130,7 @@ class Account:
                 yield
                 self._database.run(
                     "UPDATE accounts SET counts = ? WHERE id = ?",
-                    _json.text(self._counts),
+                    strict_json.text(self._counts),
                     self.number,
                 )
         except BaseException:
@@ -138,104 +138,109 @@ class Account:
             raise
 
     def refuse(self, count: int) -> None:
-        """Note events that the client was told to be at fault."""
+        """Count events that the client was told break a rule."""
         self._counts["refused"] += count
 
-    def show_refused(self, refusal: Refusal, origin: Origin) -> None:
+    def keep_invalid(self, invalid: InvalidRequest, origin: Origin) -> None:
         """Keep what was wrong with a request."""
-        self._rows.add_refused(refusal, origin)
+        self._rows.add_invalid(invalid, origin)
 
-    def show_failed(
+    def keep_failed(
         self,
-        parcel: Parcel,
+        parsed: ParsedRequest,
         origin: Origin,
-        guilty: Callable[[dict[str, Any]], bool] | None,
+        is_refused: Callable[[dict[str, Any]], bool] | None,
         reason: str,
     ) -> Counter[int]:
         """Keep what a fault has read without storing it; how many rows of which state.
 
-        guilty: tells what is refused for good.
+        is_refused: tells what is refused for good.
         """
-        for message_id in parcel.ids:
+        for message_id in parsed.ids:
             self._count_retry(message_id)
             self._failed[message_id] = None
         while len(self._failed) > MAX_FAILED:
             self._failed.popitem(last=False)
         copies = []
-        for entry, text in zip(parcel.entries, parcel.texts):
-            is_guilty = guilty is not None and guilty(entry)
-            copies.append(Copy(entry, text, REFUSED if is_guilty else FAILED, reason))
-        return self._keep(parcel, copies, origin)
+        for entry, text in zip(parsed.entries, parsed.texts):
+            refused = is_refused is not None and is_refused(entry)
+            copies.append(JudgedEntry(entry, text, REFUSED if refused else FAILED, reason))
+        return self._keep(parsed, copies, origin)
 
-    def accept(self, parcel: Parcel, origin: Origin) -> Counter[int]:
+    def accept(self, parsed: ParsedRequest, origin: Origin) -> Counter[int]:
         """Store what came, and count it; how many rows of which state."""
-        judge = self._judge_identity if parcel.holds_identity else self._judge_events
-        return self._keep(parcel, judge(parcel), origin)
+        judge = self._judge_identity if parsed.holds_identity else self._judge_events
+        return self._keep(parsed, judge(parsed), origin)
 
-    def answered(self, parcel: Parcel, connection: str) -> None:
-        """An accepted parcel was confirmed to the client, which may yet be killed unaware."""
+    def note_answered(self, parsed: ParsedRequest, connection: str) -> None:
+        """An accepted request was answered; the client may yet be killed before it reads that."""
         self._confirm(connection)
-        self._unconfirmed[connection] = parcel
-        self._unconfirmed_entries += len(parcel.entries)
+        self._unconfirmed[connection] = parsed
+        self._unconfirmed_entries += len(parsed.entries)
         while self._unconfirmed_entries > MAX_UNCONFIRMED:
             self._confirm(next(iter(self._unconfirmed)))
 
-    def hung_up(self) -> None:
-        """Note that a client had gone before the answer to an accepted parcel."""
+    def note_hang_up(self) -> None:
+        """Note that a client had gone before the answer to an accepted request."""
         self._counts["hung_up"] += 1
 
     def killed(self) -> int:
-        """A client was killed: excuse the latest parcel of each connection. Returns how many."""
-        parcels = list(self._unconfirmed.values())
+        """A client was killed: allow a repeat of the latest request of each connection.
+
+        Returns how many entries that are.
+        """
+        requests = list(self._unconfirmed.values())
         self._unconfirmed.clear()
         self._unconfirmed_entries = 0
-        for parcel in parcels:
-            self.excuse(parcel)
-        return sum(len(parcel.entries) for parcel in parcels)
+        for parsed in requests:
+            self.allow_repeat(parsed)
+        return sum(len(parsed.entries) for parsed in requests)
 
-    def excuse(self, parcel: Parcel) -> None:
-        """From now on, one more repeat of each entry of an accepted parcel is excused."""
-        for name in _names(parcel):
-            self._excuses[name] += 1
+    def allow_repeat(self, parsed: ParsedRequest) -> None:
+        """From now on, one more repeat of each entry of an accepted request is allowed."""
+        for name in _names(parsed):
+            self._allowed_repeats[name] += 1
 
-    def withdraw_excuse(self, parcel: Parcel) -> None:
-        """Undo ``excuse``, as far as it has not been used."""
-        for name in _names(parcel):
-            self._use_excuse(name)
+    def withdraw_allowed_repeat(self, parsed: ParsedRequest) -> None:
+        """Undo ``allow_repeat``, as far as it has not been used."""
+        for name in _names(parsed):
+            self._use_allowed_repeat(name)
 
     # --- inside
 
-    def _keep(self, parcel: Parcel, copies: Sequence[Copy], origin: Origin) -> Counter[int]:
-        self._rows.add(parcel, copies, origin)
+    def _keep(
+        self, parsed: ParsedRequest, copies: Sequence[JudgedEntry], origin: Origin
+    ) -> Counter[int]:
+        self._rows.add(parsed, copies, origin)
         return Counter(copy.state for copy in copies)
 
-    def _judge_events(self, parcel: Parcel) -> list[Copy]:
-        """The copies that a parcel of events makes, counted."""
-        known = self._rows.arrived(parcel.ids)
-        copies: list[Copy] = []
+    def _judge_events(self, parsed: ParsedRequest) -> list[JudgedEntry]:
+        """The events of a request, counted and judged."""
+        known = self._rows.arrived(parsed.ids)
+        copies: list[JudgedEntry] = []
         numbered: list[tuple[str, str]] = []
-        for message_id, event, text in zip(parcel.ids, parcel.entries, parcel.texts):
+        for message_id, event, text in zip(parsed.ids, parsed.entries, parsed.texts):
             self._count_retry(message_id)
             stored_id = storable(message_id)
             if stored_id in known:
-                copies.append(Copy(event, text, *self._judge_repeat(message_id, event)))
+                copies.append(JudgedEntry(event, text, *self._judge_repeat(message_id, event)))
                 continue
             known.add(stored_id)
             self._failed.pop(message_id, None)
             self._counts["arrived"] += 1
-            copies.append(Copy(event, text, ARRIVED, None))
+            copies.append(JudgedEntry(event, text, ARRIVED, None))
             if "n" in event["properties"]:
-                numbered.append((_json.value_key(event["properties"]["n"]), stored_id))
+                numbered.append((strict_json.value_key(event["properties"]["n"]), stored_id))
         if numbered:
             self._count_numbers(numbered)
         return copies
 
     def _judge_repeat(self, message_id: str, event: dict[str, Any]) -> tuple[int, str]:
         name = (EVENT, message_id)
-        if self._excuses[name] <= 0:
+        if self._allowed_repeats[name] <= 0:
             return self._repeat("", None)
         first = json.loads(self._rows.first_copy(message_id))
-        if not _json.same(_identical(first), _identical(event)):
+        if not strict_json.same(_identical(first), _identical(event)):
             return self._repeat("", None, "its content has changed")
         return self._repeat("", name)
 
@@ -252,9 +257,9 @@ class Account:
         values = [(self.number, number, first) for number, first in fresh.items()]
         self._database.many("INSERT INTO numbers VALUES (?, ?, ?)", values)
 
-    def _judge_identity(self, parcel: Parcel) -> list[Copy]:
-        """The copy that a parcel with an identity makes, counted."""
-        identity, text = parcel.entries[0], parcel.texts[0]
+    def _judge_identity(self, parsed: ParsedRequest) -> list[JudgedEntry]:
+        """The identity of a request, counted and judged."""
+        identity, text = parsed.entries[0], parsed.texts[0]
         user = identity["external_user_id"]
         found = self._database.one(
             "SELECT idempotency_key, body FROM identities WHERE account = ? AND user = ?",
@@ -267,47 +272,49 @@ class Account:
                 "INSERT INTO identities VALUES (?, ?, ?, ?)",
                 self.number,
                 storable(user),
-                parcel.idempotency_key,
+                parsed.idempotency_key,
                 text,
             )
-            return [Copy(identity, text, ARRIVED, None)]
+            return [JudgedEntry(identity, text, ARRIVED, None)]
         key, body = found
         name = (IDENTITY, user)
-        excused = self._excuses[name] > 0 and None is not key == parcel.idempotency_key
-        excused = excused and _json.same(json.loads(body), identity)
-        return [Copy(identity, text, *self._repeat("identities_", name if excused else None))]
+        allowed = self._allowed_repeats[name] > 0 and None is not key == parsed.idempotency_key
+        allowed = allowed and strict_json.same(json.loads(body), identity)
+        return [
+            JudgedEntry(identity, text, *self._repeat("identities_", name if allowed else None))
+        ]
 
     def _repeat(
         self,
         prefix: str,
-        excused: tuple[int, str] | None,
+        allowed: tuple[int, str] | None,
         why: str = "an earlier copy had arrived, and nothing went wrong",
     ) -> tuple[int, str]:
-        if excused is not None:
-            self._use_excuse(excused)
+        if allowed is not None:
+            self._use_allowed_repeat(allowed)
             self._counts[prefix + "resent"] += 1
             return RESENT, "resent: the answer to an earlier copy was lost"
         self._counts[prefix + "twice"] += 1
         return TWICE, f"seen twice: {why}"
 
-    def _use_excuse(self, name: tuple[int, str]) -> None:
-        self._excuses[name] -= 1
-        if self._excuses[name] <= 0:
-            del self._excuses[name]
+    def _use_allowed_repeat(self, name: tuple[int, str]) -> None:
+        self._allowed_repeats[name] -= 1
+        if self._allowed_repeats[name] <= 0:
+            del self._allowed_repeats[name]
 
     def _count_retry(self, message_id: str) -> None:
         self._counts["retried"] += message_id in self._failed
 
     def _confirm(self, connection: str) -> None:
-        parcel = self._unconfirmed.pop(connection, None)
-        if parcel is not None:
-            self._unconfirmed_entries -= len(parcel.entries)
+        parsed = self._unconfirmed.pop(connection, None)
+        if parsed is not None:
+            self._unconfirmed_entries -= len(parsed.entries)
 
 
-def _names(parcel: Parcel) -> set[tuple[int, str]]:
-    if parcel.holds_identity:
-        return {(IDENTITY, parcel.entries[0]["external_user_id"])}
-    return {(EVENT, message_id) for message_id in parcel.ids}
+def _names(parsed: ParsedRequest) -> set[tuple[int, str]]:
+    if parsed.holds_identity:
+        return {(IDENTITY, parsed.entries[0]["external_user_id"])}
+    return {(EVENT, message_id) for message_id in parsed.ids}
 
 
 def _identical(event: dict[str, Any]) -> dict[str, Any]:

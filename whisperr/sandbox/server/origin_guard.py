@@ -25,8 +25,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-class Guard:
-    """names: host names that mean this server, besides those of the loopback interface.
+class OriginGuard:
+    """Refuses requests that a foreign page may have made.
+
+    names: host names that mean this server, besides those of the loopback interface.
 
     everywhere: it listens to other machines, which may name it by any address.
     """
@@ -35,7 +37,7 @@ class Guard:
         self._names = frozenset(name.lower() for name in names)
         self._everywhere = everywhere
 
-    def objection(self, request: Request) -> str | None:
+    def rejection(self, request: Request) -> str | None:
         """Why the request is refused, or None."""
         hosts = request.headers.getlist("host")
         if len(hosts) != 1 or not self._is_own(_host_of("//" + hosts[0])):

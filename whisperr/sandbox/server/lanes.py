@@ -1,4 +1,4 @@
-"""A lane for each sending process.
+"""The lanes of the page: one for each sending process.
 
 The SDK begins the ids of one process with the same 20 hexadecimal digits, anew after each fork:
 that is the process, whichever connection carries its events. Where there is no such id (the
@@ -15,9 +15,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from whisperr.sandbox import _process_names
-from whisperr.sandbox._database import Database
-from whisperr.sandbox._wire import Wire
+from whisperr.sandbox.server import process_names
+from whisperr.sandbox.server.connection import Connection
+from whisperr.sandbox.server.database import Database
 
 MAX_LANES = 1000  # known by name; those that were silent for longest are forgotten
 SHOWN = 40
@@ -66,15 +66,17 @@ class Lanes:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._by_name: OrderedDict[str, Lane] = OrderedDict()  # the latest at the end
-        self._nameless: OrderedDict[int, Lane] = OrderedDict()  # by the port of the sender
+        self._unnamed: OrderedDict[int, Lane] = (
+            OrderedDict()
+        )  # process not looked up yet, by its port
         sql = "SELECT lane, count(*), max(time) FROM rows GROUP BY lane"
         seen = {lane: (rows, last) for lane, rows, last in database.all(sql)}
         for number, name, agent, process in database.all("SELECT * FROM lanes"):
             rows, last = seen.get(number, (0, 0.0))
             self._by_name[name] = Lane(number, name, agent, process, rows, last)
 
-    def of(self, wire: Wire, agent: str) -> Sender:
-        return Sender(self, wire, agent)
+    def assigner(self, connection: Connection, agent: str) -> LaneAssigner:
+        return LaneAssigner(self, connection, agent)
 
     def shown(self) -> list[dict[str, Any]]:
         """The lanes that were last heard of, the oldest lane first: they keep their places."""
@@ -82,42 +84,43 @@ class Lanes:
         return [lane.shown() for lane in sorted(latest, key=lambda lane: lane.number)]
 
     def label(self, number: int) -> str:
+        """What to call a lane: its process where that is known."""
         for lane in self._by_name.values():
             if lane.number == number:
                 return lane.process or lane.name
         return str(number)
 
-    def named(self, name: str, agent: str, wire: Wire) -> Lane:
+    def lane(self, name: str, agent: str, connection: Connection) -> Lane:
         lane = self._by_name.get(name)
         if lane is None:
             number = self._database.run("INSERT INTO lanes VALUES (NULL, ?, ?, '')", name, agent)
             lane = self._by_name[name] = Lane(number, name, agent)
-            self._nameless[wire.port] = lane
+            self._unnamed[connection.port] = lane
             if len(self._by_name) > MAX_LANES:
                 self._by_name.popitem(last=False)
-            if len(self._nameless) > SHOWN:
-                self._nameless.popitem(last=False)
+            if len(self._unnamed) > SHOWN:
+                self._unnamed.popitem(last=False)
         return lane
 
-    async def ask_names(self) -> None:
+    async def look_up_process_names(self) -> None:
         """Find out which process each of the latest new lanes is, where the system tells."""
-        if not self._nameless:
+        if not self._unnamed:
             return
-        asked, self._nameless = self._nameless, OrderedDict()
+        asked, self._unnamed = self._unnamed, OrderedDict()
         loop = asyncio.get_running_loop()
-        names = await loop.run_in_executor(None, _process_names.of_ports, list(asked))
+        names = await loop.run_in_executor(None, process_names.of_ports, list(asked))
         for port, name in names.items():
             lane = asked[port]
             lane.process = name
             self._database.run("UPDATE lanes SET process = ? WHERE id = ?", name, lane.number)
 
 
-class Sender:
-    """The sender of one request: maps its ids to lanes."""
+class LaneAssigner:
+    """Assigns what one request brought to lanes, by the ids of the entries."""
 
-    def __init__(self, lanes: Lanes, wire: Wire, agent: str) -> None:
+    def __init__(self, lanes: Lanes, connection: Connection, agent: str) -> None:
         self._lanes = lanes
-        self._wire = wire
+        self._connection = connection
         self._agent = agent
         self._now = time.time()
         self._last: tuple[str, Lane] | None = None
@@ -125,12 +128,12 @@ class Sender:
     def __call__(self, message_id: object) -> int:
         match = _GENERATED.fullmatch(message_id) if isinstance(message_id, str) else None
         if match is not None:
-            self._wire.lane = match.group(1)
-        elif not self._wire.lane:
-            self._wire.lane = f"connection {self._wire.name}"
-        name = self._wire.lane
+            self._connection.lane = match.group(1)
+        elif not self._connection.lane:
+            self._connection.lane = f"connection {self._connection.name}"
+        name = self._connection.lane
         if self._last is None or self._last[0] != name:
-            self._last = name, self._lanes.named(name, self._agent, self._wire)
+            self._last = name, self._lanes.lane(name, self._agent, self._connection)
         lane = self._last[1]
         lane.count(self._now)
         return lane.number

@@ -1,4 +1,4 @@
-"""What a test may ask and order under ``/sandbox``: look at a ledger, inject faults, forget.
+"""The control API under ``/sandbox``: a test reads a ledger, injects faults, or starts a key anew.
 
 Only for this machine: a page that a browser loaded from elsewhere, or under a name that was
 made to point here, is refused (403).
@@ -14,15 +14,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from whisperr.sandbox import _json
-from whisperr.sandbox._desk import Desk, Desks
-from whisperr.sandbox._guard import Guard
-from whisperr.sandbox._wire import Wire
-from whisperr.sandbox.faults import FaultError, FaultQueue
+from whisperr.sandbox.server import strict_json
+from whisperr.sandbox.server.accounts import Account, AccountRegistry
+from whisperr.sandbox.server.connection import Connection
+from whisperr.sandbox.server.faults import FaultError, FaultQueue
+from whisperr.sandbox.server.origin_guard import OriginGuard
+from whisperr.sandbox.server.responses import reply
 
-MAX_ORDER = 16 * 1024 * 1024  # bytes of faults in one request
+MAX_BODY = 16 * 1024 * 1024  # bytes of faults in one request
 MAX_WAIT = 600.0  # seconds that one long poll may last
-SETTLE = 0.05  # seconds for the requests that a killed client left in the socket buffers
+KILLED_DELAY = 0.05  # seconds for the requests that a killed client left in the socket buffers
 WAITABLE = (
     "arrived",
     "numbers",
@@ -35,25 +36,21 @@ WAITABLE = (
 )
 
 N = TypeVar("N", int, float)
-Handler = Callable[[Request, Desk], Awaitable[Response]]
+Handler = Callable[[Request, Account], Awaitable[Response]]
 
 
-def reply(value: object, status: int = 200) -> Response:
-    return Response(_json.dumps(value), status, media_type="application/json")
-
-
-def routes(desks: Desks, guard: Guard, key_prefix: str) -> list[Route]:
-    """The routes of the control plane."""
+def routes(accounts: AccountRegistry, guard: OriginGuard, key_prefix: str) -> list[Route]:
+    """The routes of the control API."""
 
     def guarded(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             key = request.path_params["key"]
-            objection = guard.objection(request)
-            if objection is not None:
-                return reply({"error": objection}, 403)
+            rejection = guard.rejection(request)
+            if rejection is not None:
+                return reply({"error": rejection}, 403)
             if not key.startswith(key_prefix):
                 return reply({"error": f"a key begins with {key_prefix}"}, 404)
-            return await handler(request, desks[key])
+            return await handler(request, accounts[key])
 
         return endpoint
 
@@ -61,20 +58,18 @@ def routes(desks: Desks, guard: Guard, key_prefix: str) -> list[Route]:
         return Route("/sandbox/{key}/" + path, guarded(handler), methods=[method])
 
     async def health(request: Request) -> Response:
-        objection = guard.objection(request)
-        return reply(
-            {"ok": True} if objection is None else {"error": objection}, 403 if objection else 200
-        )
+        rejection = guard.rejection(request)
+        return reply({"ok": True}) if rejection is None else reply({"error": rejection}, 403)
 
     async def shared_faults(request: Request) -> Response:
         """Faults for every key."""
-        objection = guard.objection(request)
-        if objection is not None:
-            return reply({"error": objection}, 403)
+        rejection = guard.rejection(request)
+        if rejection is not None:
+            return reply({"error": rejection}, 403)
         if request.method == "DELETE" and request.query_params.get("keys") == "all":
-            desks.clear_faults()
-        answer = await _order(request, desks.faults)
-        desks.bell.ring()
+            accounts.clear_faults()
+        answer = await _handle_faults(request, accounts.faults)
+        accounts.changed.notify()
         return answer
 
     return [
@@ -93,29 +88,29 @@ def routes(desks: Desks, guard: Guard, key_prefix: str) -> list[Route]:
     ]
 
 
-async def _ledger(request: Request, desk: Desk) -> Response:
-    return reply(desk.account.ledger())
+async def _ledger(request: Request, account: Account) -> Response:
+    return reply(account.ledger.counts())
 
 
-async def _events(request: Request, desk: Desk) -> Response:
-    return Response(_json.array(desk.account.events), media_type="application/json")
+async def _events(request: Request, account: Account) -> Response:
+    return Response(strict_json.array(account.ledger.events), media_type="application/json")
 
 
-async def _identities(request: Request, desk: Desk) -> Response:
-    return Response(_json.array(desk.account.identities), media_type="application/json")
+async def _identities(request: Request, account: Account) -> Response:
+    return Response(strict_json.array(account.ledger.identities), media_type="application/json")
 
 
-async def _requests(request: Request, desk: Desk) -> Response:
-    return Response(_json.array(desk.account.requests), media_type="application/json")
+async def _requests(request: Request, account: Account) -> Response:
+    return Response(strict_json.array(account.ledger.requests), media_type="application/json")
 
 
-async def _faults(request: Request, desk: Desk) -> Response:
-    answer = await _order(request, desk.faults)
-    desk.ring()
+async def _faults(request: Request, account: Account) -> Response:
+    answer = await _handle_faults(request, account.faults)
+    account.notify()
     return answer
 
 
-async def _order(request: Request, faults: FaultQueue) -> Response:
+async def _handle_faults(request: Request, faults: FaultQueue) -> Response:
     """List, queue or drop faults, as the method says."""
     if request.method == "DELETE":
         faults.clear()
@@ -123,7 +118,7 @@ async def _order(request: Request, faults: FaultQueue) -> Response:
     if request.method != "POST":
         return reply(faults.listed())
     try:
-        return reply({"injected": faults.add(_json.loads(await _body(request)))})
+        return reply({"injected": faults.add(strict_json.loads(await _body(request)))})
     except FaultError as exc:
         return reply({"error": str(exc)}, 400)
     except ValueError as exc:
@@ -131,34 +126,34 @@ async def _order(request: Request, faults: FaultQueue) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """The body of an order. Raises ValueError when it is too long."""
+    """The body of a request. Raises ValueError when it is too long."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_ORDER:
-            raise ValueError(f"more than {MAX_ORDER} bytes")
+        if len(body) > MAX_BODY:
+            raise ValueError(f"more than {MAX_BODY} bytes")
     return bytes(body)
 
 
-async def _killed(request: Request, desk: Desk) -> Response:
-    await asyncio.sleep(SETTLE)
-    return reply({"excused": desk.account.killed()})
+async def _killed(request: Request, account: Account) -> Response:
+    await asyncio.sleep(KILLED_DELAY)
+    return reply({"excused": account.ledger.killed()})
 
 
-async def _forget(request: Request, desk: Desk) -> Response:
-    desk.forget()
+async def _forget(request: Request, account: Account) -> Response:
+    account.forget()
     return reply({"ok": True})
 
 
-async def _wait(request: Request, desk: Desk) -> Response:
+async def _wait(request: Request, account: Account) -> Response:
     """Long poll: ``?arrived=N&timeout=S``, or any other count that only grows."""
     try:
         targets, timeout = _targets(dict(request.query_params))
     except ValueError as exc:
         return reply({"error": str(exc)}, 400)
-    wire: Wire = request.state.wire
-    reached = await desk.reached(targets, timeout, wire)
-    return reply({"reached": reached, "ledger": desk.account.ledger()})
+    connection: Connection = request.state.connection
+    reached = await account.wait_until(targets, timeout, connection)
+    return reply({"reached": reached, "ledger": account.ledger.counts()})
 
 
 def _targets(query: dict[str, Any]) -> tuple[dict[str, int], float]:

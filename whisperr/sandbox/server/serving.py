@@ -13,11 +13,11 @@ from typing import Callable, NamedTuple, cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from whisperr.sandbox._wire import waiting_for
+from whisperr.sandbox.server.connection import protocol_class
 
 BACKLOG = 2048  # connections that may wait to be accepted
 EXIT_GRACE = 1  # second that requests get at the end
-STUCK = 5.0  # seconds after which an exit with the parent no longer waits for the event loop
+EXIT_TIMEOUT = 5.0  # seconds after which an exit with the parent no longer waits for the event loop
 
 
 class Limits(NamedTuple):
@@ -67,7 +67,7 @@ def serve(
     """Serve until SIGTERM, SIGINT or, if asked, the end of standard input."""
     config = uvicorn.Config(
         app,
-        http=waiting_for(limits.head),
+        http=protocol_class(limits.head),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -85,17 +85,17 @@ def serve(
     server = _Server(config, on_listening)
     # uvicorn raises a signal again after it has shut down: end quietly then, and before it serves.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit_quietly)
     if exit_with_parent:
-        threading.Thread(target=_follow_parent, args=(server,), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(server,), daemon=True).start()
     asyncio.run(server.serve(sockets=[listener]))
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def _exit_quietly(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _follow_parent(server: uvicorn.Server) -> None:
+def _exit_with_parent(server: uvicorn.Server) -> None:
     """Thread: wait for the end of standard input, which only the parent holds open."""
     try:
         while os.read(0, 4096):
@@ -103,5 +103,5 @@ def _follow_parent(server: uvicorn.Server) -> None:
     except OSError:
         pass
     server.should_exit = True
-    threading.Event().wait(STUCK)
+    threading.Event().wait(EXIT_TIMEOUT)
     os._exit(1)

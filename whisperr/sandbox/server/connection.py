@@ -1,7 +1,7 @@
 """The connection under a request, for the faults that HTTP itself cannot express.
 
 uvicorn's h11 protocol keeps the transport to itself. The subclass here hands every request a
-``Wire`` in the state of its scope, through attributes that the protocol has had in all versions
+``Connection`` in the state of its scope, through attributes that the protocol has had in all versions
 since 0.33: ``app``, ``client``, ``cycle``, ``loop``, ``connection_made``, ``connection_lost``, ``shutdown``.
 """
 
@@ -17,13 +17,15 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from whisperr.sandbox import defaults
+
 # l_onoff, l_linger: on, and wait no second; closing then sends RST instead of FIN.
 _LINGER_ZERO = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
 
 _accepted = itertools.count(1)
 
 
-class Wire:
+class Connection:
     """One accepted connection. ``lost`` is done once nothing can be sent on it any more."""
 
     def __init__(self, transport: asyncio.Transport, port: int) -> None:
@@ -39,9 +41,9 @@ class Wire:
         self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
         self._transport.abort()
 
-    def close(self, last_words: bytes = b"") -> None:
+    def close(self, data: bytes = b"") -> None:
         """Write the bytes as they are, and close with FIN."""
-        self._transport.write(last_words)
+        self._transport.write(data)
         self._transport.close()
 
     async def wait_lost(self, seconds: float | None) -> None:
@@ -66,32 +68,34 @@ class Wire:
         return self._transport.get_extra_info("socket")
 
 
-class WireProtocol(H11Protocol):
+class ConnectionProtocol(H11Protocol):
     """HTTP/1.1 whose requests know their connection, and which ends with the server."""
 
-    patience = 60.0  # seconds for the head of the first request
-    _wire: Wire | None = None
-    _silence: asyncio.TimerHandle | None = None
+    first_request_timeout = defaults.READ_TIMEOUT  # seconds for the head of the first request
+    _connection: Connection | None = None
+    _first_request_timer: asyncio.TimerHandle | None = None
 
     def connection_made(  # type: ignore[override]  # uvicorn narrows the transport too
         self, transport: asyncio.Transport
     ) -> None:
         super().connection_made(transport)
-        self._wire = Wire(transport, self.client[1] if self.client else 0)
-        self.app = _with_wire(self.app, self._wire)
-        self._silence = self.loop.call_later(self.patience, self._close_if_silent)
+        self._connection = Connection(transport, self.client[1] if self.client else 0)
+        self.app = _with_connection(self.app, self._connection)
+        self._first_request_timer = self.loop.call_later(
+            self.first_request_timeout, self._close_if_no_request
+        )
 
-    def _close_if_silent(self) -> None:
+    def _close_if_no_request(self) -> None:
         """Drop a client that has connected, and has not even sent the head of a request."""
         if self.cycle is None and not self.transport.is_closing():
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._silence is not None:
-            self._silence.cancel()
-        if self._wire is not None and not self._wire.lost.done():
-            self._wire.lost.set_result(None)
+        if self._first_request_timer is not None:
+            self._first_request_timer.cancel()
+        if self._connection is not None and not self._connection.lost.done():
+            self._connection.lost.set_result(None)
 
     def shutdown(self) -> None:
         # A request that hangs on purpose must neither hold up the exit nor be answered by it.
@@ -101,16 +105,20 @@ class WireProtocol(H11Protocol):
             super().shutdown()
 
 
-def waiting_for(seconds: float) -> type[WireProtocol]:
-    """The protocol with that much patience for the first request."""
-    return type("PatientProtocol", (WireProtocol,), {"patience": seconds})
+def protocol_class(first_request_timeout: float) -> type[ConnectionProtocol]:
+    """The protocol, with that many seconds for the head of the first request."""
+    return type(
+        "ConfiguredProtocol",
+        (ConnectionProtocol,),
+        {"first_request_timeout": first_request_timeout},
+    )
 
 
-def _with_wire(app: Any, wire: Wire) -> Any:
+def _with_connection(app: Any, connection: Connection) -> Any:
     inner: ASGIApp = app
 
-    async def wired(scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})["wire"] = wire
+    async def with_connection(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})["connection"] = connection
         await inner(scope, receive, send)
 
-    return wired
+    return with_connection

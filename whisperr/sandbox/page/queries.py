@@ -10,9 +10,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping
 
-from whisperr.sandbox import _json
-from whisperr.sandbox._database import Database
-from whisperr.sandbox._rows import ARRIVED, FAILED, REFUSED, RESENT, TWICE
+from whisperr.sandbox.server import strict_json
+from whisperr.sandbox.server.database import Database
+from whisperr.sandbox.server.rows import ARRIVED, FAILED, REFUSED, RESENT, TWICE
 
 PAGE = 50  # rows
 WINDOW = 100_000  # rows that one search in the text looks through
@@ -173,7 +173,7 @@ def export(database: Database, wanted: Filter) -> Iterator[bytes]:
         if not found:
             return
         last = found[-1][0]
-        yield b"".join(_json.dumps(_exported(row)) + b"\n" for row in found)
+        yield b"".join(strict_json.dumps(_exported(row)) + b"\n" for row in found)
 
 
 def _listed(found: tuple[Any, ...]) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from whisperr.sandbox import _queries
-from whisperr.sandbox._control import reply
-from whisperr.sandbox._desk import Desks
-from whisperr.sandbox._guard import Guard
-from whisperr.sandbox._stream import Stream
+from whisperr.sandbox.page import queries
+from whisperr.sandbox.page.update_stream import UpdateStream
+from whisperr.sandbox.server.accounts import AccountRegistry
+from whisperr.sandbox.server.origin_guard import OriginGuard
+from whisperr.sandbox.server.responses import reply
 
 FILES = Path(__file__).with_name("static")
 HEADERS = {
@@ -38,15 +38,15 @@ HEADERS = {
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def routes(desks: Desks, guard: Guard) -> list[Route]:
+def routes(accounts: AccountRegistry, guard: OriginGuard) -> list[Route]:
     """The routes of the page."""
-    page = _Page(desks)
+    page = _Page(accounts)
 
     def route(path: str, handler: Handler) -> Route:
         async def endpoint(request: Request) -> Response:
-            objection = guard.objection(request)
-            if objection is not None:
-                response = reply({"error": objection}, 403)
+            rejection = guard.rejection(request)
+            if rejection is not None:
+                response = reply({"error": rejection}, 403)
             else:
                 try:
                     response = await handler(request)
@@ -86,41 +86,41 @@ def _file(path: Path) -> Handler:
 class _Page:
     """What the page may ask."""
 
-    def __init__(self, desks: Desks) -> None:
-        self._desks = desks
-        self._database = desks.database
+    def __init__(self, accounts: AccountRegistry) -> None:
+        self._accounts = accounts
+        self._database = accounts.database
 
     async def stream(self, request: Request) -> Response:
-        wanted = _queries.Filter.of(request.query_params)
-        after = _queries.number(request.headers, "last-event-id")
+        wanted = queries.Filter.of(request.query_params)
+        after = queries.number(request.headers, "last-event-id")
         if after is None:
-            after = _queries.number(request.query_params, "after")
-        stream = Stream(self._desks, wanted, after, request.state.wire)
+            after = queries.number(request.query_params, "after")
+        stream = UpdateStream(self._accounts, wanted, after, request.state.connection)
         return StreamingResponse(stream.messages(), media_type="text/event-stream")
 
     async def rows(self, request: Request) -> Response:
-        wanted = _queries.Filter.of(request.query_params)
-        before = _queries.number(request.query_params, "before")
-        return reply(_queries.page(self._database, wanted, before=before))
+        wanted = queries.Filter.of(request.query_params)
+        before = queries.number(request.query_params, "before")
+        return reply(queries.page(self._database, wanted, before=before))
 
     async def row(self, request: Request) -> Response:
-        seq = _queries.number(request.path_params, "seq")
-        found = _queries.row(self._database, seq or 0)
+        seq = queries.number(request.path_params, "seq")
+        found = queries.row(self._database, seq or 0)
         if found is None:
             return reply({"error": "no such row; it may have been let go"}, 404)
-        found["lane_name"] = self._desks.lanes.label(found["lane"])
+        found["lane_name"] = self._accounts.lanes.label(found["lane"])
         return reply(found)
 
     async def user(self, request: Request) -> Response:
         name = request.query_params.get("user", "")
-        account = _queries.number(request.query_params, "account")
-        return reply(_queries.user(self._database, name, account))
+        account = queries.number(request.query_params, "account")
+        return reply(queries.user(self._database, name, account))
 
     async def export(self, request: Request) -> Response:
-        wanted = _queries.Filter.of(request.query_params)
+        wanted = queries.Filter.of(request.query_params)
 
         async def lines() -> AsyncIterator[bytes]:
-            for piece in _queries.export(self._database, wanted):
+            for piece in queries.export(self._database, wanted):
                 yield piece
                 await asyncio.sleep(0)  # an export of minutes, and requests come meanwhile
 

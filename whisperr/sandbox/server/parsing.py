@@ -1,4 +1,4 @@
-"""From the bytes of one request to a parcel of valid entries, or to a refusal."""
+"""From the bytes of one request to valid entries, or to an ``InvalidRequest`` that says why not."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Iterator, Sequence
 
-from whisperr.sandbox import _json, rules
+from whisperr.sandbox.server import rules, strict_json
 
 BATCH = "/v1/events/batch"
 TRACK = "/v1/events/track"
 IDENTIFY = "/v1/identify"
 PATHS = (BATCH, TRACK, IDENTIFY)
 
-EVENT, IDENTITY, REQUEST = 0, 1, 2  # what is shown; REQUEST: no single entry can be blamed
+EVENT, IDENTITY, REQUEST = 0, 1, 2  # kinds of rows; REQUEST: no single entry can be blamed
 
 MAX_SHOWN = 50  # entries of one refused request
 MAX_SHOWN_BODY = 16 * 1024  # characters of what was refused
@@ -24,8 +24,8 @@ _AT_EVENT = re.compile(r"events\[([0-9]+)\]")
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What one request brought: events, or one identity, all of it within the rules.
+class ParsedRequest:
+    """What one valid request brought: events, or one identity.
 
     ``texts`` are the entries as JSON; ``ids`` the ids of the events, empty for an identity.
     """
@@ -41,7 +41,7 @@ class Parcel:
         return self.path == IDENTIFY
 
 
-class Refusal(Exception):
+class InvalidRequest(Exception):
     """The request breaks the rules.
 
     The problems, how many events it held (1 if unreadable), and what it was, to be shown.
@@ -57,27 +57,27 @@ class Refusal(Exception):
         self._path = path
         self._body = body
 
-    def exhibits(self) -> Iterator[tuple[int, str | None, str | None, str | None, str, str]]:
-        """Each entry at fault with its reason, or the request as a whole: see ``show``."""
+    def invalid_entries(self) -> Iterator[tuple[int, str | None, str | None, str | None, str, str]]:
+        """Each entry at fault with its reason, or the request as a whole: see ``_describe``."""
         by_event: dict[int, list[str]] = {}
         for problem in self.problems:
             match = _AT_EVENT.match(problem) if self._path == BATCH else None
             if match is None:
                 whole = "\n".join(self.problems[:MAX_SHOWN])
-                yield show(self._path, self._body, whole)
+                yield _describe(self._path, self._body, whole)
                 return
             by_event.setdefault(int(match.group(1)), []).append(problem)
         for index in list(by_event)[:MAX_SHOWN]:
             assert isinstance(self._body, dict)
-            yield show(TRACK, self._body["events"][index], "\n".join(by_event[index]))
+            yield _describe(TRACK, self._body["events"][index], "\n".join(by_event[index]))
 
 
-def show(
+def _describe(
     path: str, body: object, reason: str
 ) -> tuple[int, str | None, str | None, str | None, str, str]:
-    """What may be anything, for a row: kind, user, event type, message id, body, reason.
+    """A row of what breaks a rule: kind, user, event type, message id, body, reason.
 
-    body: a JSON value, or the bytes of what is none.
+    body: a JSON value, or the bytes of what is not JSON.
     """
     kind = {TRACK: EVENT, IDENTIFY: IDENTITY}.get(path, REQUEST)
     if isinstance(body, bytes):
@@ -86,30 +86,30 @@ def show(
     context = fields.get("context")
     message_id = context.get("$message_id") if isinstance(context, dict) else None
     user, name = _short(fields.get("external_user_id")), _short(fields.get("event_type"))
-    return kind, user, name, _short(message_id), _json.text(body)[:MAX_SHOWN_BODY], reason
+    return kind, user, name, _short(message_id), strict_json.text(body)[:MAX_SHOWN_BODY], reason
 
 
-def open_parcel(
+def parse_request(
     path: str, headers: Mapping[str, Sequence[str]], body: bytes, now: datetime
-) -> Parcel:
-    """The parcel in a request; raises Refusal. ``headers``: lower-case name to all values."""
+) -> ParsedRequest:
+    """What a request brought. ``headers``: lower-case name to all values. Raises InvalidRequest."""
     try:
-        value = _json.loads(body)
+        value = strict_json.loads(body)
     except ValueError as exc:
-        raise Refusal("not JSON", [f"body: {exc}"], 1, path, body) from None
+        raise InvalidRequest("not JSON", [f"body: {exc}"], 1, path, body) from None
     problems = rules.check_headers(headers) + _check(path, value, now)
     try:
         if problems:
-            _json.text(value)
+            strict_json.text(value)
             error = "the request breaks the rules"
-            raise Refusal(error, problems, _count(path, value), path, value)
+            raise InvalidRequest(error, problems, _count(path, value), path, value)
         entries = value["events"] if path == BATCH else [value]
-        texts = [_json.text(entry) for entry in entries]
+        texts = [strict_json.text(entry) for entry in entries]
     except RecursionError:  # read with some room left, written with none
-        raise Refusal("not JSON", ["body: nested too deeply"], 1, path, body) from None
+        raise InvalidRequest("not JSON", ["body: nested too deeply"], 1, path, body) from None
     ids = [] if path == IDENTIFY else [event["context"]["$message_id"] for event in entries]
     keys = headers.get("idempotency-key")
-    return Parcel(path, entries, texts, ids, keys[0] if keys else None)
+    return ParsedRequest(path, entries, texts, ids, keys[0] if keys else None)
 
 
 def _check(path: str, value: object, now: datetime) -> list[str]:
@@ -129,5 +129,5 @@ def _short(value: object) -> str | None:
     """A text for a column, whatever was given in its place."""
     if value is None:
         return None
-    text = value if isinstance(value, str) else _json.text(value)
+    text = value if isinstance(value, str) else strict_json.text(value)
     return text[:500].encode("utf-8", "backslashreplace").decode("utf-8")

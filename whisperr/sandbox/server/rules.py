@@ -1,4 +1,4 @@
-"""The wire rules as pure functions: a value goes in, a list of problems comes out.
+"""The connection rules as pure functions: a value goes in, a list of problems comes out.
 
 A problem is one line, ``<JSON path>: <what is wrong>``; no problem is an empty list.
 ``now`` is the server's clock, a naive datetime in UTC.

@@ -1,4 +1,4 @@
-"""The rows of one API key: every copy of every entry that the server saw, told by its state.
+"""The rows of one API key: every copy of every entry that the server saw, with its state.
 
 A row is never changed.
 """
@@ -8,19 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, NamedTuple, Sequence
 
-from whisperr.sandbox._database import Database
-from whisperr.sandbox._intake import EVENT, IDENTITY, Parcel, Refusal
+from whisperr.sandbox.server.database import Database
+from whisperr.sandbox.server.parsing import EVENT, IDENTITY, InvalidRequest, ParsedRequest
 
 # The state of a row.
 ARRIVED = 1  # the first copy, stored
-RESENT = 2  # a later copy, excused
-TWICE = 3  # a later copy, not excused
+RESENT = 2  # a later copy, allowed: an answer was lost
+TWICE = 3  # a later copy, not allowed
 FAILED = 4  # read, and by a fault not stored
-REFUSED = 5  # against the rules, or meant by a fault
+REFUSED = 5  # against the rules, or chosen by a fault
 
 
-class Copy(NamedTuple):
-    """One entry of a parcel, as it was judged."""
+class JudgedEntry(NamedTuple):
+    """One entry of a request, as it was judged."""
 
     entry: dict[str, Any]
     text: str
@@ -48,14 +48,14 @@ class Rows:
         self._database = database
         self._account = account
 
-    def add(self, parcel: Parcel, copies: Sequence[Copy], origin: Origin) -> None:
-        """Append the copies of a parcel, one for each of its entries."""
-        is_identity = parcel.holds_identity
+    def add(self, parsed: ParsedRequest, copies: Sequence[JudgedEntry], origin: Origin) -> None:
+        """Append the entries of a request, as they were judged."""
+        is_identity = parsed.holds_identity
         kind = IDENTITY if is_identity else EVENT
         rows: list[Sequence[object]] = []
         for index, copy in enumerate(copies):
             # An identity has no id; the key of its request is made like one.
-            own_id = parcel.idempotency_key if is_identity else parcel.ids[index]
+            own_id = parsed.idempotency_key if is_identity else parsed.ids[index]
             rows.append(
                 (
                     self._account,
@@ -66,17 +66,17 @@ class Rows:
                     origin.time,
                     storable(copy.entry["external_user_id"]),
                     copy.entry.get("event_type"),
-                    None if is_identity else storable(parcel.ids[index]),
+                    None if is_identity else storable(parsed.ids[index]),
                     copy.text,
                     copy.reason,
                 )
             )
         self._database.add_rows(rows)
 
-    def add_refused(self, refusal: Refusal, origin: Origin) -> None:
+    def add_invalid(self, invalid: InvalidRequest, origin: Origin) -> None:
         """Append what was wrong with a request, each entry at fault in a row of its own."""
         rows: list[Sequence[object]] = []
-        for kind, user, name, message_id, body, reason in refusal.exhibits():
+        for kind, user, name, message_id, body, reason in invalid.invalid_entries():
             lane = origin.lane(message_id)
             start = (self._account, lane, origin.request, kind, REFUSED, origin.time)
             rows.append((*start, user, name, message_id, body, reason))
