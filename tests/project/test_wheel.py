@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import whisperr
+from support.deadlines import generous
 
 ROOT = Path(__file__).resolve().parents[2]
 INFO = f"whisperr-{whisperr.__version__}.dist-info"
@@ -29,7 +30,7 @@ def build(kind: str, source: Path, target: Path) -> Path:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=50,
+        timeout=generous(50),
     )
     assert done.returncode == 0, done.stdout
     (artefact,) = target.iterdir()
@@ -161,7 +162,7 @@ def test_no_stray_package_is_installed(tmp_path: Path) -> None:
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
-        timeout=30,
+        timeout=generous(30),
         check=True,
     )
     bare, shipped_at = done.stdout.split()

@@ -1,7 +1,7 @@
 """One Redis for the whole session: the one in ``REDIS_URL``, or one of our own.
 
 Our own runs on loopback in a temporary folder and ends with the session. Its program is on
-PATH, or comes with the wheels of the group ``redis-server``. None at all fails the tests.
+PATH, or comes with the wheels of the group ``redis-server``.
 
 A given Redis may serve others as well. It is never flushed: every key begins with the prefix
 of this session, and those alone are deleted at the end.
@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from redis_server import own_redis
 
+from support.parts import need
+
 
 @dataclass(frozen=True)
 class Broker:
@@ -29,7 +31,8 @@ class Broker:
 
 @pytest.fixture(scope="session")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A Redis that answers. Not having one is a failure."""
+    """A Redis that answers."""
+    need("redis")
     prefix = f"whisperr-test-{uuid.uuid4().hex}-"
     given = os.environ.get("REDIS_URL")
     if given:

@@ -8,21 +8,19 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
-from support.clients import DEADLINE, NEVER
+from support.clients import NEVER
+from support.groups import Group, started
 from whisperr.sandbox import Sandbox
 
 APPLICATION = Path(__file__).with_name("celery_app.py")
-LINGER = 10.0  # seconds for orphaned children to be gone, once their parent is
-DUMP_TIME = 1.0  # seconds for writing the stacks
 PATIENT = {"flush_at": NEVER, "flush_interval": NEVER}  # delivers at its end, and not before
 QUIET = ("--without-mingle", "--without-gossip", "--without-heartbeat", "-l", "WARNING")
 
@@ -55,13 +53,13 @@ class Setup:
 class Host:
     """A running worker or beat."""
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
-        self._process = process
+    def __init__(self, group: Group, folder: Path) -> None:
+        self._group = group
         self._folder = folder
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._group.pid
 
     def accounts(self, *kinds: str) -> list[Entry]:
         """All entries, or those of these kinds."""
@@ -86,49 +84,30 @@ class Host:
 
     def wait_for(self, count: int, *kinds: str) -> None:
         """Return when so many of these kinds are written down."""
-        self._wait(lambda: len(self.accounts(*kinds)) >= count, f"fewer than {count} {kinds}")
+        self._group.wait_for(
+            lambda: len(self.accounts(*kinds)) >= count, f"fewer than {count} {kinds}"
+        )
 
     def wait_for_log(self, count: int, text: str) -> None:
         """Return when the log says this so often."""
-        self._wait(lambda: self.log().count(text) >= count, f"fewer than {count} times {text!r}")
+        self._group.wait_for(
+            lambda: self.log().count(text) >= count, f"fewer than {count} times {text!r}"
+        )
 
-    def stop(self, *signals: signal.Signals, within: float = DEADLINE) -> float:
+    def stop(self, *signals: signal.Signals) -> float:
         """Send these, one after the other, and wait for the end. Returns the seconds it took."""
         begun = time.monotonic()
         for position, number in enumerate(signals):
             if position:  # two that come at once are one
                 self.wait_for_log(position, "shutdown (MainProcess)")
-            self._process.send_signal(number)
-        self._wait_for_end(within)
+            self._group.send(number)
+        self._group.wait_for_end()
         return time.monotonic() - begun
 
     def stop_group(self, number: signal.Signals) -> None:
         """Send this to the main process and to all its children, and wait for the end."""
-        os.killpg(self._process.pid, number)
-        self._wait_for_end(DEADLINE)
-
-    def _wait_for_end(self, within: float) -> None:
-        try:
-            self._process.wait(within)
-        except subprocess.TimeoutExpired:
-            self._fail(f"not stopped after {within} s")
-        if not _is_gone(self._process.pid, LINGER):
-            self._fail("left a process behind")
-
-    def _wait(self, is_so: Callable[[], bool], otherwise: str) -> None:
-        deadline = time.monotonic() + DEADLINE
-        while not is_so():
-            if self._process.poll() is not None:
-                self._fail(f"ended with {self._process.returncode}: {otherwise}")
-            if time.monotonic() > deadline:
-                self._fail(otherwise)
-            time.sleep(0.02)  # a file tells nobody
-
-    def _fail(self, what: str) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGUSR2)
-            time.sleep(DUMP_TIME)
-        raise AssertionError(f"{what}\n{self.log()}")
+        self._group.send(number, to_all=True)
+        self._group.wait_for_end()
 
     def _lines(self, name: str) -> list[str]:
         """Whole ones: the last may be on its way."""
@@ -142,22 +121,17 @@ def run_celery(server: Sandbox, key: str, folder: Path, setup: Setup) -> Iterato
     shutil.copy(str(setup.application), str(folder / "app.py"))
     command = [sys.executable, "-m", "celery", "-A", "app", setup.command, *setup.arguments]
     command += QUIET if setup.command == "worker" else ("-l", "WARNING")
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            command,
-            cwd=str(folder),
-            env=environment_of(server, key, folder, setup),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield Host(process, folder)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    words = folder / "log"
+    with open(words, "wb") as log, started(
+        command,
+        lambda: words.read_text(errors="replace"),
+        dump_by=signal.SIGUSR2,  # celery_app.py registers it; SIGUSR1 is Celery's own
+        cwd=str(folder),
+        env=environment_of(server, key, folder, setup),
+        stdout=log,
+        stderr=log,
+    ) as group:
+        yield Host(group, folder)
 
 
 def environment_of(server: Sandbox, key: str, folder: Path, setup: Setup) -> dict[str, str]:
@@ -182,17 +156,6 @@ def environment_of(server: Sandbox, key: str, folder: Path, setup: Setup) -> dic
         "APP_ERRORS": str(folder / "errors"),
         **setup.environment,
     }
-
-
-def _is_gone(leader: int, within: float) -> bool:
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        try:
-            os.killpg(leader, 0)
-        except ProcessLookupError:
-            return True
-        time.sleep(0.01)  # an orphan has no parent of ours that could wait for it
-    return False
 
 
 def assert_none_lost(server: Sandbox, key: str, tracked: Iterable[Entry]) -> None:

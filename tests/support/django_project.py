@@ -10,16 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from support.programs import DUMP_TIME, LINGER
+from support.deadlines import generous
+from support.groups import Group, started
 from whisperr.sandbox import Sandbox
 
 SITE = Path(__file__).resolve().parent.parent / "hosts" / "django_site"
-TIMEOUT = 30.0  # seconds: to start, for one request, to stop
+TIMEOUT = generous(30.0)  # seconds for one request, or one command
 GUNICORN_CONFIGURATION = "control_socket_disable = True\n"  # older ones don't know it
 
 
@@ -107,29 +107,23 @@ class Project:
     @contextlib.contextmanager
     def _start(self, command: list[str], port: int, *fds: int) -> Iterator[Served]:
         log = self.folder / "server.log"
-        with open(log, "wb") as output:
-            child = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=str(self.folder),
-                env=self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                pass_fds=fds,
-                start_new_session=True,
-            )
-            served = Served(child, port, log)
-            try:
-                yield served
-            finally:
-                served.kill()
+        with open(log, "wb") as output, started(
+            [sys.executable, *command],
+            lambda: log.read_text(errors="replace"),
+            cwd=str(self.folder),
+            env=self.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=fds,
+        ) as group:
+            yield Served(group, port, log)
 
 
 class Served:
-    """A server under way, in a process group of its own."""
+    """A server under way."""
 
-    def __init__(self, child: subprocess.Popen[bytes], port: int, log: Path) -> None:
-        self._child = child
+    def __init__(self, group: Group, port: int, log: Path) -> None:
+        self._group = group
         self._port = port
         self._log = log
 
@@ -149,46 +143,20 @@ class Served:
 
     def await_page(self, path: str, ends_with: str = "") -> Page:
         """The page, once the server answers and the body ends so."""
-        deadline = time.monotonic() + TIMEOUT
-        while True:
+        pages: list[Page] = []
+
+        def is_there() -> bool:
             with contextlib.suppress(AssertionError):
-                page = self.get(path)
-                if page.body.endswith(ends_with):
-                    return page
-            assert self._child.poll() is None, self.said()
-            assert time.monotonic() < deadline, self.said()
-            time.sleep(0.05)  # nobody tells when a server of another process listens
+                pages.append(self.get(path))
+            return bool(pages) and pages[-1].body.endswith(ends_with)
+
+        self._group.wait_for(is_there, f"no {path} that ends with {ends_with!r}")
+        return pages[-1]
 
     def said(self) -> str:
         return self._log.read_text(errors="replace")
 
     def stop(self, number: signal.Signals, *, group: bool = False) -> int:
         """The exit status after this signal: to the server, or as the terminal's to the group."""
-        if group:
-            os.killpg(self._child.pid, number)
-        else:
-            self._child.send_signal(number)
-        try:
-            status = self._child.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._child.pid, signal.SIGUSR1)
-            time.sleep(DUMP_TIME)
-            raise AssertionError(f"not stopped after {TIMEOUT} s\n{self.said()}") from None
-        deadline = time.monotonic() + LINGER
-        while self._lives():
-            assert time.monotonic() < deadline, f"left a process behind\n{self.said()}"
-            time.sleep(0.01)  # an orphan has no parent of ours that could wait for it
-        return status
-
-    def kill(self) -> None:
-        """Whatever of it is still there."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._child.pid, signal.SIGKILL)
-        self._child.wait()
-
-    def _lives(self) -> bool:
-        try:
-            os.killpg(self._child.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        self._group.send(number, to_all=group)
+        return self._group.wait_for_end()

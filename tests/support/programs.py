@@ -1,8 +1,7 @@
 """Run a program in a process group of its own, and leave nothing of it behind.
 
-A program that is not done at its deadline is asked for the stacks of all its threads (and
-those of all its children, which are in the group too), then killed; the test fails with them.
-So does a program that ends and leaves a child behind.
+A program that is not done at its deadline is asked for its stacks, then killed; the test fails
+with them. So does a program that ends and leaves a child behind.
 """
 
 from __future__ import annotations
@@ -17,14 +16,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.deadlines import generous, wait_until
+from support.groups import DUMP_TIME, LINGER, Group, signal_group
+
 # Every process of the group, forks included, dumps its stacks on SIGUSR1.
 PRELUDE = """\
 import faulthandler as _f, signal as _s, sys as _sys
 _f.register(_s.SIGUSR1, file=_sys.__stderr__, all_threads=True)
 del _f, _s, _sys
 """
-DUMP_TIME = 1.0  # seconds for writing the stacks
-LINGER = 5.0  # seconds for orphaned children to be gone, once their parent is
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ def run_program(
 ) -> Outcome:
     """Run ``source`` as a file in ``folder`` (which is also its current one).
 
-    ``sys.argv[1:]`` are the arguments, ``flags`` go to the interpreter. Asserts the exit status
-    (None: any), the deadline, and that no process of it is alive afterwards.
+    ``sys.argv[1:]`` are the arguments, ``flags`` go to the interpreter, ``timeout`` is that of a
+    quiet machine. Asserts the exit status (None: any), the deadline, and that no process of it is
+    alive afterwards.
     """
     program = folder / "program.py"
     program.write_text(PRELUDE + textwrap.dedent(source))
-    command = [sys.executable, *flags, str(program), *map(str, arguments)]
     begun = time.monotonic()
-    child = subprocess.Popen(
-        command,
+    leader = subprocess.Popen(
+        [sys.executable, *flags, str(program), *map(str, arguments)],
         cwd=str(folder),
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
@@ -66,42 +66,28 @@ def run_program(
         universal_newlines=True,
         start_new_session=True,
     )
+    group = Group(leader, said=str)
     try:
-        stdout, stderr = child.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        stdout, stderr = _dump_and_kill(child)
-        raise AssertionError(f"not done after {timeout} s\n{stdout}\n{stderr}") from None
-    seconds = time.monotonic() - begun
-    assert _group_is_gone(child.pid), f"left a process behind\n{stdout}\n{stderr}"
-    if status is not None:
-        assert child.returncode == status, f"ended with {child.returncode}\n{stdout}\n{stderr}"
-    return Outcome(child.returncode, stdout, stderr, seconds)
-
-
-def _dump_and_kill(child: subprocess.Popen[str]) -> tuple[str, str]:
-    _signal_group(child.pid, signal.SIGUSR1)
-    try:
-        return child.communicate(timeout=DUMP_TIME)
-    except subprocess.TimeoutExpired:
-        _signal_group(child.pid, signal.SIGKILL)
-        return child.communicate()
+        try:
+            stdout, stderr = leader.communicate(timeout=generous(timeout))
+        except subprocess.TimeoutExpired:
+            stdout, stderr = _last_words(leader)
+            raise AssertionError(f"not done by its deadline\n{stdout}\n{stderr}") from None
+        seconds = time.monotonic() - begun
+        gone = wait_until(lambda: not group.lives(), LINGER)
+        assert gone, f"left a process behind\n{stdout}\n{stderr}"
     finally:
-        _signal_group(child.pid, signal.SIGKILL)
+        group.kill()
+    if status is not None:
+        assert leader.returncode == status, f"ended with {leader.returncode}\n{stdout}\n{stderr}"
+    return Outcome(leader.returncode, stdout, stderr, seconds)
 
 
-def _group_is_gone(leader: int) -> bool:
-    deadline = time.monotonic() + LINGER
-    while time.monotonic() < deadline:
-        if not _signal_group(leader, 0):
-            return True
-        time.sleep(0.01)  # an orphan has no parent of ours that could wait for it
-    _signal_group(leader, signal.SIGKILL)
-    return False
-
-
-def _signal_group(leader: int, number: int) -> bool:
+def _last_words(leader: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it said, the stacks of its group included. It is dead then."""
+    signal_group(leader.pid, signal.SIGUSR1)
     try:
-        os.killpg(leader, number)
-    except ProcessLookupError:
-        return False
-    return True
+        return leader.communicate(timeout=DUMP_TIME)
+    except subprocess.TimeoutExpired:
+        signal_group(leader.pid, signal.SIGKILL)
+        return leader.communicate()

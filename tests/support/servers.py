@@ -1,9 +1,7 @@
 """Real servers (gunicorn, uvicorn, uWSGI), each with the application of ``served.py``.
 
 A server runs in a process group of its own and listens on a Unix socket in the test's folder.
-One that does not do what a test waits for is asked for the stacks of all its threads, then
-killed with all its children; so is one that leaves a process behind. What it said is in the
-failure.
+What it said is in the failure of one that does not do what a test waits for.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,32 +21,33 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable
 
-from support.programs import DUMP_TIME, LINGER
+from support.deadlines import DEADLINE
+from support.groups import Group, started
+from support.parts import find_uwsgi, need
 from whisperr.sandbox import Sandbox
 
 HERE = Path(__file__).resolve().parent
 APPLICATIONS = ("served.py", "served_asgi.py")
 SOCKET = "served.sock"
 STATISTICS = "statistics.sock"  # uWSGI's
-TIMEOUT = 20.0  # seconds for each step: to start, to answer, to stop
+FLUSH_TIMEOUT = 20.0  # seconds that an ASGI application awaits its flush, if the test does not say
 CALLERS = 4  # threads that send requests
-POLL = 0.01  # seconds between two looks at what another process writes
 
 
 class Served:
     """A server under way."""
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, folder: Path, group: Group) -> None:
         self._folder = folder
-        self._process = process
+        self._group = group
 
     @property
     def pid(self) -> int:
-        return self._process.pid
+        return self._group.pid
 
     # --- requests
 
-    def get(self, path: str = "/", timeout: float = TIMEOUT) -> str:
+    def get(self, path: str = "/", timeout: float = DEADLINE) -> str:
         """The body that one request gets. Raises OSError where there is no answer 200."""
         request = f"GET {path} HTTP/1.0\r\nHost: served\r\n\r\n".encode()
         answer = self._exchange(SOCKET, request, timeout)
@@ -74,7 +72,7 @@ class Served:
         with contextlib.suppress(OSError):
             self.get(path, timeout=0.2)
 
-    def _exchange(self, name: str, request: bytes, timeout: float = TIMEOUT) -> bytes:
+    def _exchange(self, name: str, request: bytes, timeout: float = DEADLINE) -> bytes:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(timeout)
             connection.connect(str(self._folder / name))
@@ -120,14 +118,7 @@ class Served:
     # --- its life
 
     def wait_for(self, is_so: Callable[[], bool], complaint: str) -> None:
-        deadline = time.monotonic() + TIMEOUT
-        while not is_so():
-            if self._process.poll() is not None:
-                raise AssertionError(f"{complaint}: it has ended\n{self.said()}")
-            if time.monotonic() > deadline:
-                self._dump()
-                raise AssertionError(f"{complaint} after {TIMEOUT} s\n{self.said()}")
-            time.sleep(POLL)  # nobody tells when another process has written something
+        self._group.wait_for(is_so, complaint)
 
     def wait_for_lines(self, name: str, count: int) -> None:
         self.wait_for(lambda: len(self.lines(name)) >= count, f"no {count} lines of {name}")
@@ -137,41 +128,22 @@ class Served:
 
     def send_signal(self, number: signal.Signals) -> None:
         """To the server's first process alone, as a service manager does."""
-        self._process.send_signal(number)
+        self._group.send(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = TIMEOUT) -> float:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Seconds that it took to end after this signal, with nothing of it left behind."""
         begun = time.monotonic()
         self.send_signal(number)
-        try:
-            self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self._dump()
-            raise AssertionError(f"not stopped after {timeout} s\n{self.said()}") from None
-        seconds = time.monotonic() - begun
-        while self.lives():
-            over = time.monotonic() - begun - seconds
-            assert over < LINGER, f"left a process behind\n{self.said()}"
-            time.sleep(POLL)  # an orphan has no parent of ours that could wait for it
-        return seconds
+        self._group.wait_for_end()
+        return time.monotonic() - begun
 
     def lives(self) -> bool:
-        try:
-            os.killpg(self.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        """Whether any process of it is left."""
+        return self._group.lives()
 
     def kill(self) -> None:
         """Whatever of it is still there."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def _dump(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGRTMIN)  # SIGUSR1 has a meaning to servers
-        time.sleep(DUMP_TIME)
+        self._group.kill()
 
 
 class Setting:
@@ -202,8 +174,8 @@ class Setting:
     def uwsgi(
         self, application: str, *options: str, **setup: Any
     ) -> contextlib.AbstractContextManager[Served]:
-        program = os.path.join(sysconfig.get_path("scripts"), "uwsgi")
-        command = [program, "--home", sys.prefix, "--module", application]
+        need("uwsgi")
+        command = [str(find_uwsgi()), "--home", sys.prefix, "--module", application]
         if "--master" in options:
             command += ["--stats", STATISTICS]  # without a master, it would bring one
         command += ["--http-socket", SOCKET, "--disable-logging", *options]
@@ -217,7 +189,7 @@ class Setting:
         at_import: int = 0,
         imports: Iterable[str] = (),
         options: dict[str, Any] | None = None,
-        flush_timeout: float = TIMEOUT,
+        flush_timeout: float = FLUSH_TIMEOUT,
         url: str | None = None,
         environment: dict[str, str] | None = None,
     ) -> Iterator[Served]:
@@ -240,21 +212,17 @@ class Setting:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "SERVED": json.dumps({**self._setup, **setup}),
         }
-        with open(self._folder / "said", "wb") as said:
-            process = subprocess.Popen(
-                command,
-                cwd=str(self._folder),
-                env=surroundings,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        served = Served(self._folder, process)
-        try:
-            yield served
-        finally:
-            served.kill()
+        words = self._folder / "said"
+        with open(words, "wb") as said, started(
+            command,
+            lambda: words.read_text(errors="replace"),
+            dump_by=signal.SIGRTMIN,  # SIGUSR1 has a meaning to servers
+            cwd=str(self._folder),
+            env=surroundings,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        ) as group:
+            yield Served(self._folder, group)
 
 
 def assert_delivered(

@@ -7,7 +7,6 @@ import os
 import random
 import signal
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -150,12 +149,3 @@ def is_torn(path: Path) -> bool:
 
 def seconds_of_storm() -> float:
     return float(os.environ.get("WHISPERR_STORM_SECONDS", "45"))
-
-
-def wait_until(is_so: Callable[[], bool], seconds: float, look_every: float = 0.05) -> bool:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(look_every)  # what other processes write tells nobody
-    return True
