@@ -2,7 +2,7 @@
 
 From the ground up:
 
-    format       records <-> bytes, as docs/journal.md has it
+    format       records <-> bytes, as docs/reference/journal-format.md has it
     file_system  what a file system promises, and a file read safely
     folder       the names and the sizes of the files in a journal folder
     ownership    which process owns which chain of files: a POSIX lock

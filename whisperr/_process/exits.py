@@ -10,7 +10,7 @@ Registered at import, and once more at the first use in a child. Nothing is ever
 unregistered: the first use may be in an exit handler, and what is registered then does not
 run any more. The callable is idempotent, so some exits running two of these is no harm.
 
-Guarded by nothing: ensure() may race with itself, and then registers twice.
+Lock-free: ensure() may race with itself, and then registers twice.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Living objects of one kind, held weakly: to be listed, or told something, and not kept.
 
-Guarded by nothing: a plain dict that is changed, and copied, in one step.
+Lock-free: a plain dict that is changed, and copied, in one step.
 """
 
 from __future__ import annotations
