@@ -1,4 +1,4 @@
-"""How Sphinx builds this folder: ``tox -e docs``. The pages are Markdown, the reference is made
+"""How Sphinx builds this folder: ``python3 dev.py docs``. The pages are Markdown, the reference is made
 from the docstrings."""
 
 from __future__ import annotations
