@@ -62,10 +62,6 @@ _MAX_STEPS = 16  # a proxy of an Enum of a Decimal takes three; a proxy of itsel
 _INT_MIN = -(2**63)
 _INT_MAX = 2**64 - 1
 _SURROGATES = re.compile("[\ud800-\udfff]")
-# Everything in a JSON text that is no bracket: strings (which may hold brackets), numbers, commas.
-# Escaped quotes are taken out before: a pattern that repeats a group needs memory for each repeat.
-_NOT_BRACKETS = re.compile(rb'"[^"]*"|[^\[\]{}"]+')
-_TO_BRACES = bytes.maketrans(b"[]", b"{}")
 
 
 # --- the encoder, and what it is asked for
@@ -76,7 +72,7 @@ def _refuse(value: Any, default: Any, option: int) -> bytes:
 
 
 # The common case, for who can't afford a call of encode(): unless is_tracked() and not is_plain(),
-# ``dumps(value, convert, OPTIONS)``, then check_depth(). A TypeError is for encode_by_rules(), and so
+# ``dumps(value, convert, OPTIONS)``. A TypeError is for encode_by_rules(), and so
 # is everything without orjson.
 dumps: Callable[[Any, Any, int], bytes] = _refuse if orjson is None else orjson.dumps
 convert = None  # the encoder calls nothing
@@ -154,22 +150,6 @@ def encode_by_rules(value: Any, depth: int) -> bytes:
     if orjson is not None:
         return orjson.dumps(plain)
     return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def check_depth(text: bytes, depth: int) -> None:
-    """Raises Unencodable for a JSON text that is nested over ``depth`` levels."""
-    # Nesting costs a bracket a level at each end: short or flat texts need no look.
-    if len(text) <= 2 * depth or text.count(b"[") + text.count(b"{") <= depth:
-        return
-    unescaped = text.replace(b"\\\\", b"").replace(b'\\"', b"")
-    braces = _NOT_BRACKETS.sub(b"", unescaped).translate(_TO_BRACES)
-    for _ in range(depth):  # each round takes away the innermost level of every branch
-        braces = braces.replace(b"{}", b"")
-    if braces:
-        raise Unencodable(f"nested over {depth} levels")
-
-
-# --- a value, by the rules
 
 
 def _normalise(value: Any, depth: int) -> Any:
