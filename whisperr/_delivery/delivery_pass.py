@@ -120,7 +120,7 @@ class DeliveryPass:
     def _send_identities(self) -> bool:
         for _ in range(len(self._queue.identities)):
             identity = self._queue.lease_identity()
-            if identity and not self._deliver(identity):
+            if identity is not None and not self._deliver([identity]):
                 return False
         return True
 

@@ -55,7 +55,7 @@ class Engine:
         self._has_told_closed = False
         self._ledger = Ledger()
         self._queue = RecordQueue(
-            encoder.size, settings.max_queue_size, settings.max_queue_bytes, self._spill
+            encoder, settings.max_queue_size, settings.max_queue_bytes, self._spill
         )
         self._has_journal = settings.journal_dir is not None
         self._reporter = Reporter(settings.on_error, self.token)
