@@ -7,6 +7,7 @@ that every public method begins with: whatever forked, with hooks or without (uW
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import datetime
 from io import SEEK_CUR
@@ -17,6 +18,7 @@ from whisperr._delivery.engine import Engine, LazyEngine
 from whisperr._delivery.intake import RECORDED, is_nobody
 from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
+from whisperr._imports import finish as finish_imports
 from whisperr._process.registry import Registry
 from whisperr._reporting.reports import Superseded, log_to_stderr
 from whisperr._settings import (
@@ -100,6 +102,9 @@ class Whisperr:
 
             if settings.journal_dir is not None:
                 import whisperr._journal.journal  # noqa: F401
+            if "asyncio" in sys.modules:
+                import concurrent.futures.thread  # noqa: F401  # where aflush() waits
+            finish_imports()
         self._engine = _engine_factory(self, None)
         _clients.add(self)
 
