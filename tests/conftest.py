@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import signal
-import uuid
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 

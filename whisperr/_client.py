@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from datetime import datetime
 from io import SEEK_CUR
 from typing import Any, Callable, Mapping, Sequence, Union
 
+from whisperr import _atomic
 from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
 from whisperr._delivery.intake import RECORDED, is_nobody
@@ -98,6 +100,8 @@ class Whisperr:
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
+            if not _atomic.HOLDS:
+                _warn_once()
             import whisperr._delivery.transport  # requests: now, and not while sending
 
             if settings.journal_dir is not None:
@@ -336,6 +340,19 @@ def _from_settings(kind: type[Whisperr], settings: Settings) -> Whisperr:
     client = kind.__new__(kind)
     client._adopt(settings)
     return client
+
+
+def _warn_once() -> None:
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
+        message = (
+            "without an interpreter lock whisperr needs CPython 3.14.7: events may be lost here"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=4)  # the constructor's caller
+
+
+_has_warned = False
 
 
 def _deadline(timeout: float | None, default: float) -> float:

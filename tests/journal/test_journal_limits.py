@@ -9,7 +9,6 @@ import base64
 import hashlib
 import os
 import pickle
-import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -211,7 +210,9 @@ os.umask(0o777)
 """
 
 
-def test_any_umask_for_a_user_without_privilege(server: Sandbox, key: str, public_path: Path) -> None:
+def test_any_umask_for_a_user_without_privilege(
+    server: Sandbox, key: str, public_path: Path
+) -> None:
     """Whom modes stop: what a process wrote under a umask that forbids all is adopted later."""
     for path in (public_path / "home", public_path / "home" / "journal"):
         path.mkdir()
