@@ -25,6 +25,7 @@ ROWS = (
         "whisperr._atomic",
         "whisperr._clock",
         "whisperr._console",
+        "whisperr._imports",
         "whisperr.billing",
     ),
     ("whisperr._process.",),

@@ -23,6 +23,7 @@ from typing import Any, Callable
 
 from support.deadlines import DEADLINE
 from support.groups import Group, started
+from support.lazy_imports import mode
 from support.parts import find_uwsgi, need
 from whisperr.sandbox import Sandbox
 
@@ -208,6 +209,7 @@ class Setting:
         paths = [str(self._folder), os.environ.get("PYTHONPATH", "")]
         surroundings = {
             **os.environ,
+            **mode(),
             **(environment or {}),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "SERVED": json.dumps({**self._setup, **setup}),

@@ -172,6 +172,12 @@ class Engine:
         sender = self._senders.get("sender")
         return sender is None or sender.finish_exit()
 
+    def leave(self) -> None:
+        """End the sender's thread, after finish_exit(): this interpreter would wait for it for ever."""
+        sender = self._senders.get("sender")
+        if sender is not None:
+            sender.leave()
+
     def retire(self) -> None:
         """The client was garbage collected: deliver what there is, then end the thread."""
         sender = self._senders.get("sender")
@@ -350,6 +356,9 @@ def _drain_all(begun: float, for_good: bool) -> None:
             engine.begin_exit(begun + engine.shutdown_timeout, closing=for_good)
         for engine in engines:
             engine.finish_exit()
+        if not exits.HAS_DAEMON_THREADS:
+            for engine in engines:
+                engine.leave()
     except Superseded:  # a callback forked, and this is the child: it has an exit of its own
         exits.run(for_good)
 

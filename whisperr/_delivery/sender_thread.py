@@ -96,7 +96,7 @@ class Barrier:
 
 
 class SenderThread:
-    """Delivers what one engine's queue holds, from a daemon thread of its own."""
+    """Delivers what one engine's queue holds, from a thread of its own: a daemon, where there are any."""
 
     def __init__(
         self,
@@ -146,6 +146,7 @@ class SenderThread:
         self._thread: threading.Thread | None = None
         self._asked: deque[Barrier] = deque()
         self._asked_inside = False  # a callback inside a pass wants another
+        self._is_leaving = False  # the thread ends; passes are made by who wants them
         self._ended_well = False
 
     # --- anybody's thread
@@ -165,7 +166,7 @@ class SenderThread:
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
-        if self._is_forked_copy():
+        if self._is_leaving or self._is_forked_copy():
             return False
         if self._is_running():
             return True
@@ -175,7 +176,10 @@ class SenderThread:
             if self._starting.setdefault("by", start) is not start:
                 return self._starting.get("by", start)[0] != me  # a signal handler, inside ours?
             if not self._is_running():
-                thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
+                if not exits.may_start_thread():
+                    return False
+                is_daemon = exits.HAS_DAEMON_THREADS
+                thread = threading.Thread(target=self._run, name="whisperr", daemon=is_daemon)
                 thread.start()
                 self._thread = thread
             return True
@@ -199,7 +203,7 @@ class SenderThread:
         barrier = Barrier()
         self._asked.append(barrier)
         self.wake()
-        if self.has_ended:  # looked at second: see _loop
+        if self.has_ended or self._is_leaving:  # looked at second: see _loop
             self._answer()
         return barrier.wait(deadline)
 
@@ -231,6 +235,11 @@ class SenderThread:
         if self.has_ended and self.journal is not None:
             self.journal.release()
         return settled
+
+    def leave(self) -> None:
+        """End the thread, and nothing else: its interpreter is about to wait for it."""
+        self._is_leaving = True
+        self.wake()
 
     def retire(self) -> None:
         """The client is gone: end when everything is delivered."""
@@ -366,6 +375,9 @@ class SenderThread:
             except BaseException as error:  # a defect, or a SystemExit of a callback: go on
                 logger.error("a delivery pass failed: %s", type(error).__name__)
                 settled = False
+            if self._is_leaving:  # first said, then answered: who asks later makes a pass itself
+                self._answer()
+                return
             may_end = self._phase.read() > Phase.OPEN and self._queue.pending() == 0
             if may_end or (closing and not settled):
                 break
@@ -416,4 +428,4 @@ class SenderThread:
                 self._wake.acquire(True, left)
 
     def _is_asked(self) -> bool:
-        return bool(self._asked) or self._phase.read() >= Phase.CLOSING
+        return bool(self._asked) or self._is_leaving or self._phase.read() >= Phase.CLOSING

@@ -14,7 +14,8 @@ on for longer than its own count.
 from __future__ import annotations
 
 import contextlib
-import encodings.idna  # noqa: F401
+import encodings.idna
+import encodings.punycode  # noqa: F401
 import http.client
 import netrc  # noqa: F401
 import queue

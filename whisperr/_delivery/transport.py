@@ -11,10 +11,12 @@ not, but kept for the next pass, and its session, which may hold stand-ins, is t
 from __future__ import annotations
 
 import contextlib
+import warnings
 from typing import TYPE_CHECKING, Callable
 
 from whisperr._clock import monotonic
 from whisperr._delivery.outcome import NoAnswer, Outcome, Reply, outcome_of
+from whisperr._process import exits
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -24,9 +26,17 @@ _DETAIL = 2 * 1024  # characters of an error's text
 
 Pause = Callable[[float], bool]  # wait these seconds; False: don't go on
 
-# Before any thread is started. Where something stands in for requests, that may fail: later, then.
-with contextlib.suppress(Exception):
-    import whisperr._delivery.session  # noqa: F401
+
+def _load_session() -> None:
+    """Before any thread is started. Where something stands in for requests, that may fail: later, then."""
+    if not exits.HAS_DAEMON_THREADS:
+        # Beside the first interpreter it can't be loaded; we decode no text of an unknown encoding.
+        warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
+    with contextlib.suppress(Exception):
+        import whisperr._delivery.session  # noqa: F401
+
+
+_load_session()
 
 
 class Transport:
