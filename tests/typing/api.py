@@ -57,7 +57,10 @@ def waits(client: Whisperr) -> bool:
     settled: bool = client.flush() and client.flush(2) and client.shutdown(timeout=0.5)
     told: dict[str, Any] = client.stats()
     lifecycle.start_all()
-    return settled and lifecycle.flush_all(5.0) and lifecycle.shutdown_all() and bool(told)
+    numbers: list[int] = lifecycle.deliver_on_signals() + lifecycle.deliver_on_signals(15)
+    return (
+        settled and lifecycle.flush_all(5.0) and lifecycle.shutdown_all() and bool(told and numbers)
+    )
 
 
 async def asynchronous(client: Whisperr) -> bool:
