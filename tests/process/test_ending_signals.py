@@ -142,17 +142,23 @@ def test_threads_that_track_meanwhile(server: Sandbox, key: str, tmp_path: Path)
 def test_the_same_signal_again_cuts_nothing_short(
     server: Sandbox, key: str, tmp_path: Path
 ) -> None:
-    """Who signals the group and the process sends two: the delivery under way goes on."""
+    """Who signals the group and the process sends two: the delivery under way goes on, also where
+    no thread can be started and the handler itself sends.
+    """
     server.inject(key, {"do": "delay", "seconds": 0.3, "times": 1})
     source = """
         import threading
         lifecycle.deliver_on_signals()
-        client = new_client()
-        track(client, range(10))
+        client = new_client(max_batch_size=5)  # the second is sent after the signal came again
         again = threading.Thread(target=lambda: [
             (time.sleep(0.02), os.kill(os.getpid(), signal.SIGTERM)) for _ in range(10)
         ], daemon=True)
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+
         again.start()
+        threading.Thread.start = refuse
+        track(client, range(10))
         end_by(signal.SIGTERM)
     """
     run_app(server, key, tmp_path, HEAD + dedent(source), status=-signal.SIGTERM)
