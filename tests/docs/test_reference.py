@@ -19,6 +19,7 @@ MODULES = (
     "whisperr.integrations.celery",
     "whisperr.integrations.django",
     "whisperr.integrations.gunicorn",
+    "whisperr.integrations.rq",
     "whisperr.integrations.uwsgi",
 )
 PAGES = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))

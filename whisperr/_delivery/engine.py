@@ -30,6 +30,7 @@ from whisperr._encoding.values import Unencodable
 from whisperr._process import exits
 from whisperr._process.fork_token import token_of_this_process
 from whisperr._process.handover import Handover, can_send
+from whisperr._process.signals import came_from_handler
 from whisperr._reporting.ledger import Ledger, Reason
 from whisperr._reporting.reports import Reporter, Superseded
 from whisperr._settings import Settings
@@ -111,7 +112,12 @@ class Engine:
                 sender.finish_exit()
 
     def refuse(self, error: Exception) -> None:
-        """Report a call that can't be queued. It counts as accepted and dropped."""
+        """Report a call that can't be queued. It counts as accepted and dropped.
+
+        An exception of a signal handler that came in between is none of ours: raised again.
+        """
+        if came_from_handler(error):
+            raise error
         kind = type(error)  # what the caller's objects raise is not even asked for its class
         if issubclass(kind, Refused):
             message, detail = str(error), error.detail  # type: ignore[attr-defined]
@@ -321,6 +327,8 @@ class LazyEngine:
 
     def refuse(self, error: Exception) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
+        if came_from_handler(error):
+            raise error
         with suppress(Superseded):
             reporter = Reporter(self._settings.on_error, token_of_this_process())
             reporter.lost(1, f"refused a call: {type(error).__name__}")

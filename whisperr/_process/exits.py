@@ -5,6 +5,7 @@
     a multiprocessing child up to 3.12          multiprocessing.util.Finalize (atexit is skipped)
     a multiprocessing child on 3.13             either (what was registered before is wiped)
     a child forked in the sender's thread       run(), by the sender's loop
+    a work horse of rq                          nothing: whisperr.integrations.rq, of which ensure() reminds
 
 Registered at import, and once more at the first use in a child. Nothing is ever
 unregistered: the first use may be in an exit handler, and what is registered then does not
@@ -16,6 +17,7 @@ Lock-free: ensure() may race with itself, and then registers twice.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -49,6 +51,10 @@ def ensure() -> None:
     if _finalize_in != pid and _is_multiprocessing_child():
         _finalize_in = pid
         sys.modules["multiprocessing.util"].Finalize(None, run, exitpriority=0)
+    if _is_bare_rq_horse():
+        logging.getLogger("whisperr").debug(
+            "an rq work horse runs no exit handler: rq worker -w whisperr.integrations.rq.Worker"
+        )
 
 
 def _register_atexit() -> None:
@@ -62,6 +68,11 @@ def _is_multiprocessing_child() -> bool:
     if process is None or "multiprocessing.util" not in sys.modules:
         return False
     return process.parent_process() is not None
+
+
+def _is_bare_rq_horse() -> bool:
+    is_rq = "rq.worker" in sys.modules and "RQ_JOB_ID" in os.environ
+    return is_rq and "whisperr.integrations.rq" not in sys.modules
 
 
 def begun() -> float | None:

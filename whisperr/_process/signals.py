@@ -1,4 +1,6 @@
-"""A delivery before a signal ends the process. Installed on request alone: signals belong to the application.
+"""Signals belong to the application: what its handlers raise, and a delivery before one ends the process.
+
+The second is installed on request alone.
 
 Guarantees:
     A signal for which somebody has a handler, or which is ignored, keeps that. One that would
@@ -60,3 +62,15 @@ def _end_by(number: int) -> None:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
         os._exit(_SHELL + number)  # the first process of a container outlives even that
+
+
+def came_from_handler(error: BaseException) -> bool:
+    """Whether a signal handler that is installed raised it, as time limits of jobs do."""
+    handlers = map(signal.getsignal, signal.valid_signals())
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    traceback = error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in codes:
+            return True
+        traceback = traceback.tb_next
+    return False
