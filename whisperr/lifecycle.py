@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import signal
 
-from whisperr._client import live_engines
+from whisperr._client import live_clients, live_engines
 from whisperr._clock import monotonic
 from whisperr._process import signals
 from whisperr._reporting.reports import Superseded, logger
 from whisperr._settings import check_timeout
 
-__all__ = ["deliver_on_signals", "flush_all", "shutdown_all", "start_all"]
+__all__ = ["after_restore", "deliver_on_signals", "flush_all", "shutdown_all", "start_all"]
 
 _ENDING = ("SIGTERM", "SIGHUP")  # by Python's default, without any exit handler
 
@@ -84,6 +84,22 @@ def shutdown_all(timeout: float | None = None) -> bool:
     except Superseded:
         return False
     return all(settled)
+
+
+def after_restore() -> None:
+    """Give each client new ids, and connections, in a process that was restored from a snapshot.
+
+    For hooks of whatever copies a process that runs, several times perhaps: AWS Lambda's SnapStart
+    (``whisperr.integrations.aws_lambda`` does it), CRIU, an image of a virtual machine. Without it
+    all copies number their events alike under one prefix, and a service that removes repeats
+    takes different events for the same. What was queued in the snapshot is delivered by each
+    copy under the ids that it had, and so counts once. A fork needs no hook.
+
+    The new ids are as random as ``os.urandom()``, which the kernel has to seed anew in a copied
+    machine, as Lambda's does.
+    """
+    for client in live_clients():
+        client._renew_engine()
 
 
 def deliver_on_signals(*numbers: int) -> list[int]:

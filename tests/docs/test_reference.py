@@ -16,6 +16,7 @@ MODULES = (
     "whisperr.testing",
     "whisperr.sandbox",
     "whisperr.integrations.asgi",
+    "whisperr.integrations.aws_lambda",
     "whisperr.integrations.celery",
     "whisperr.integrations.django",
     "whisperr.integrations.gunicorn",

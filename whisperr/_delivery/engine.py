@@ -80,6 +80,10 @@ class Engine:
         successor._handover = dict(self._handover)
         return self._successors.setdefault(id(successor.token), successor)
 
+    def replacement(self) -> Engine:
+        """An empty one of this same process, for a client whose process has been copied."""
+        return type(self)(self._settings, self._encoder, self.closed)
+
     # --- accepting: any thread, a signal handler, __del__. For events see intake
 
     def identify(self, fields: dict[str, Any]) -> None:
