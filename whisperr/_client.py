@@ -319,6 +319,16 @@ class Whisperr:
         if engine is not None:
             engine.retire()
 
+    # --- another process without a fork
+
+    def _renew_engine(self) -> None:
+        """An engine with ids and a session of its own. The one before delivers what it holds."""
+        before = self._engine
+        if isinstance(before, Engine) and before.token[0]:
+            self._engine = before.replacement()
+            if self._engine is not before:
+                before.retire()
+
     # --- the first call in a process
 
     def _engine_of_this_process(self, before: Engine | LazyEngine) -> Engine:

@@ -16,6 +16,7 @@ from typing import Any
 
 from whisperr import BillingEvent, Whisperr, WhisperrError, __version__, lifecycle
 from whisperr.integrations.asgi import FlushOnShutdown
+from whisperr.integrations.aws_lambda import deliver
 from whisperr.sandbox import Sandbox
 from whisperr.testing import Identified, Recording, Refused, Tracked, recording
 
@@ -57,7 +58,21 @@ def waits(client: Whisperr) -> bool:
     settled: bool = client.flush() and client.flush(2) and client.shutdown(timeout=0.5)
     told: dict[str, Any] = client.stats()
     lifecycle.start_all()
-    return settled and lifecycle.flush_all(5.0) and lifecycle.shutdown_all() and bool(told)
+    lifecycle.after_restore()
+    numbers: list[int] = lifecycle.deliver_on_signals() + lifecycle.deliver_on_signals(15)
+    return (
+        settled and lifecycle.flush_all(5.0) and lifecycle.shutdown_all() and bool(told and numbers)
+    )
+
+
+@deliver
+def handler(event: dict[str, str], context: object) -> int:
+    return len(event)
+
+
+@deliver(timeout=0.5)
+async def late_handler(event: dict[str, str], context: object) -> int:
+    return handler(event, context)
 
 
 async def asynchronous(client: Whisperr) -> bool:

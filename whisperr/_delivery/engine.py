@@ -30,6 +30,7 @@ from whisperr._encoding.values import Unencodable
 from whisperr._process import exits
 from whisperr._process.fork_token import token_of_this_process
 from whisperr._process.handover import Handover, can_send
+from whisperr._process.signals import came_from_handler
 from whisperr._reporting.ledger import Ledger, Reason
 from whisperr._reporting.reports import Reporter, Superseded
 from whisperr._settings import Settings
@@ -79,6 +80,10 @@ class Engine:
         successor._handover = dict(self._handover)
         return self._successors.setdefault(id(successor.token), successor)
 
+    def replacement(self) -> Engine:
+        """An empty one of this same process, for a client whose process has been copied."""
+        return type(self)(self._settings, self._encoder, self.closed)
+
     # --- accepting: any thread, a signal handler, __del__. For events see intake
 
     def identify(self, fields: dict[str, Any]) -> None:
@@ -111,7 +116,12 @@ class Engine:
                 sender.finish_exit()
 
     def refuse(self, error: Exception) -> None:
-        """Report a call that can't be queued. It counts as accepted and dropped."""
+        """Report a call that can't be queued. It counts as accepted and dropped.
+
+        An exception of a signal handler that came in between is none of ours: raised again.
+        """
+        if came_from_handler(error):
+            raise error
         kind = type(error)  # what the caller's objects raise is not even asked for its class
         if issubclass(kind, Refused):
             message, detail = str(error), error.detail  # type: ignore[attr-defined]
@@ -327,6 +337,8 @@ class LazyEngine:
 
     def refuse(self, error: Exception) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
+        if came_from_handler(error):
+            raise error
         with suppress(Superseded):
             reporter = Reporter(self._settings.on_error, token_of_this_process())
             reporter.lost(1, f"refused a call: {type(error).__name__}")

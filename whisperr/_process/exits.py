@@ -7,6 +7,7 @@
     a child forked in the sender's thread       run(), by the sender's loop
     an interpreter beside the first one         threading, before it waits for the threads of that
                                                 interpreter, and atexit (see HAS_DAEMON_THREADS)
+    a work horse of rq                          nothing: whisperr.integrations.rq, of which ensure() reminds
 
 Registered at import, and once more at the first use in a child. Nothing is ever
 unregistered: the first use may be in an exit handler, and what is registered then does not
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -58,6 +60,10 @@ def ensure() -> None:
     if _finalize_in != pid and _is_multiprocessing_child():
         _finalize_in = pid
         sys.modules["multiprocessing.util"].Finalize(None, run, exitpriority=0)
+    if _is_bare_rq_horse():
+        logging.getLogger("whisperr").debug(
+            "an rq work horse runs no exit handler: rq worker -w whisperr.integrations.rq.Worker"
+        )
 
 
 def may_start_thread() -> bool:
@@ -90,6 +96,11 @@ def _is_multiprocessing_child() -> bool:
     if process is None or "multiprocessing.util" not in sys.modules:
         return False
     return process.parent_process() is not None
+
+
+def _is_bare_rq_horse() -> bool:
+    is_rq = "rq.worker" in sys.modules and "RQ_JOB_ID" in os.environ
+    return is_rq and "whisperr.integrations.rq" not in sys.modules
 
 
 def begun() -> float | None:
