@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import deque
-from typing import Any, Callable, TypeVar
+from typing import Any, Callable, Iterator, TypeVar
 
 from whisperr._atomic import Counter
 from whisperr._encoding.records import Event, Identity, Record
@@ -90,14 +90,18 @@ class RecordQueue:
     def evict(self) -> None:
         """Drop the oldest until the limits hold. One record may be as large as it likes."""
         while self._is_over():
-            queue = self.events if self._events_are_older() else self.identities
-            try:
-                record = queue.popleft()
-            except IndexError:  # the sender leased the last one in this moment
-                continue
-            self.bytes.add(-self._size_of(record))
-            if not self._spill(record):
-                self._evicted.add(1)
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Drop the oldest record that waits."""
+        queue = self.events if self._events_are_older() else self.identities
+        try:
+            record = queue.popleft()
+        except IndexError:  # the sender leased the last one in this moment
+            return
+        self.bytes.add(-self._size_of(record))
+        if not self._spill(record):
+            self._evicted.add(1)
 
     def wake_when(self, count: int) -> None:
         """Have the sender thread woken at so many waiting records."""
@@ -174,6 +178,15 @@ class RecordQueue:
     def settle(self, count: int) -> int:
         """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
         return len(_popped(self._in_flight, count))
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """While records are on their way into this queue."""
+        self._moves += 1
+        try:
+            yield
+        finally:
+            self._moves += 1
 
     def restore(self) -> None:
         """Put what is in flight back to where it was: the front."""
