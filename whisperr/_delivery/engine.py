@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
 
 from whisperr._clock import monotonic
+from whisperr._delivery.caretaker import caretaker_of_this_process
 from whisperr._delivery.intake import Intake, is_nobody
 from whisperr._delivery.queue import RecordQueue
 from whisperr._delivery.sender_thread import SenderThread
@@ -189,7 +190,7 @@ class Engine:
             sender.leave()
 
     def retire(self) -> None:
-        """The client was garbage collected: deliver what there is, then end the thread."""
+        """The client was garbage collected: end the thread, have the caretaker deliver the rest."""
         sender = self._senders.get("sender")
         if sender is not None and self.token[0]:
             sender.retire()
@@ -305,9 +306,11 @@ class Engine:
             self._reporter,
             os.urandom(_PREFIX_BYTES).hex().encode(),
             self.token,
+            caretaker_of_this_process(),
+            lambda: _started.setdefault(id(self), self),
             lambda: forget(self),
         )
-        sender: SenderThread = self._senders.setdefault("sender", mine)
+        sender = self._senders.setdefault("sender", mine)
         _started[id(self)] = self
         begun = exits.begun()
         if begun is not None:  # the first use is in an exit handler

@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from itertools import repeat
-from typing import Any, Callable, Iterable, Protocol
+from typing import Any, Callable, Iterable, Iterator, Protocol
 
 from whisperr._atomic import Counter
 from whisperr._encoding.records import Event, Identity, Record
@@ -98,14 +98,18 @@ class RecordQueue:
     def evict(self) -> None:
         """Drop the oldest until the limits hold. One record may be as large as it likes."""
         while self._is_over():
-            queue = self.events if self._events_are_older() else self.identities
-            try:
-                record = queue.popleft()
-            except IndexError:  # the sender leased the last one in this moment
-                continue
-            self.bytes.add(-self._size_of(record))
-            if not self._spill(record):
-                self._evicted.add(1)
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Drop the oldest record that waits."""
+        queue = self.events if self._events_are_older() else self.identities
+        try:
+            record = queue.popleft()
+        except IndexError:  # the sender leased the last one in this moment
+            return
+        self.bytes.add(-self._size_of(record))
+        if not self._spill(record):
+            self._evicted.add(1)
 
     def wake_when(self, count: int) -> None:
         """Have the sender thread woken at so many waiting records."""
@@ -197,6 +201,15 @@ class RecordQueue:
         done: deque[Record] = deque()
         _move(self._in_flight, done, count)
         return len(done)
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """While records are on their way into this queue."""
+        self._moves += 1
+        try:
+            yield
+        finally:
+            self._moves += 1
 
     def restore(self) -> None:
         """Put what is in flight back to where it was: the front."""

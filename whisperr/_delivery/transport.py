@@ -43,15 +43,24 @@ class Transport:
     """The way to one destination. ``pause`` waits between attempts, ``deadline`` bounds them."""
 
     def __init__(
-        self, settings: Settings, pause: Pause, deadline: Callable[[], float | None]
+        self,
+        settings: Settings,
+        pause: Pause,
+        deadline: Callable[[], float | None],
+        has_one_attempt: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._pause = pause
         self._deadline = deadline
+        self._has_one_attempt = has_one_attempt
         self._session: Session | None = None
         self.requests = 0
         self.retries = 0
         self.bytes_sent = 0  # of bodies, repeated ones too
+        #: After the last attempt: the network, or the server, could not take it ...
+        self.is_in_trouble = False
+        #: ... and its answer asked for so many seconds before the next one.
+        self.retry_after: float | None = None
 
     def send(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
         try:
@@ -69,7 +78,8 @@ class Transport:
             self.requests += 1
             self.retries += bool(retries.history)
             self.bytes_sent += len(body)
-            wait = None
+            wait = self.retry_after = None
+            self.is_in_trouble = True  # until it is known to be otherwise
             try:
                 answer = self._opened().post(path, body, headers, seconds)
             except NoAnswer as error:
@@ -77,11 +87,12 @@ class Transport:
             else:
                 outcome = outcome_of(answer.status, answer.content_type)
                 reply = Reply(outcome, answer.status, answer.detail)
-                wait = answer.retry_after
+                wait = self.retry_after = answer.retry_after
             if reply.outcome is not Outcome.RETRY:
+                self.is_in_trouble = False
                 return reply
             left = retries.after_failure(path)
-            if left is None:
+            if left is None or self._has_one_attempt():
                 return reply
             retries = left
             if not self._pause(retries.get_backoff_time() if wait is None else wait):
@@ -99,6 +110,13 @@ class Transport:
 
             self._session = Session(self._settings)
         return self._session
+
+    def abort(self) -> None:
+        """From any thread: end a wait for an answer. The attempt has failed then."""
+        session = self._session
+        if session is not None:
+            with contextlib.suppress(Exception):
+                session.abort()
 
     def close(self) -> None:
         """Close the connections. Only in the process that made this."""
