@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from datetime import datetime
+from functools import wraps
 from io import SEEK_CUR
-from typing import Any, Callable, Mapping, Sequence, Union
+from typing import Any, Callable, Mapping, Sequence, TypeVar, Union, cast
 
 from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
@@ -18,15 +19,34 @@ from whisperr._delivery.intake import RECORDED, is_nobody
 from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
 from whisperr._process.registry import Registry
-from whisperr._reporting.reports import Superseded, log_to_stderr
+from whisperr._reporting.reports import Superseded, log_to_stderr, logger
 from whisperr._settings import (
     FLUSH_TIMEOUT,
     OnError,
     Settings,
     check_timeout,
     make_settings,
-    option_names,
+    unlikely,
 )
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _from_what_is_given(init: F) -> F:
+    """Make the client of the options that were given: the environment is asked for the others.
+
+    ``init`` says which there are, for people, tools and Python, which raises its TypeError.
+    """
+
+    @wraps(init)
+    def __init__(self: Whisperr, api_key: str | None = None, **given: Any) -> None:
+        init(self, api_key, **given)
+        settings = make_settings(api_key, given)
+        for sentence in unlikely(vars(settings)):
+            logger.warning("whisperr: %s", sentence)
+        self._adopt(settings)
+
+    return cast(F, __init__)
 
 
 class Whisperr:
@@ -34,6 +54,8 @@ class Whisperr:
 
     ``track()`` and ``identify()`` queue and return; a daemon thread, started at the first
     call in each process, delivers in batches. All times are in seconds, all sizes in bytes.
+    An option that is left out is looked for in the environment: ``flush_at`` is
+    ``WHISPERR_FLUSH_AT``.
 
     Args:
         api_key: App ingestion key (``wrk_…``). Required, unless ``disabled``.
@@ -45,7 +67,8 @@ class Whisperr:
         max_batch_size: Events in one request, 1 or more; more than 500 means 500.
         max_retries: Consecutive retries before a batch is given back to the queue, 0 to 100.
         request_timeout: For each request, more than 0.
-        disabled: Do nothing: no thread, no network, no import of requests.
+        disabled: Do nothing: no thread, no network, no import of requests. This and ``debug``
+            may be a text, as variables of the environment are: true, false, 1, 0, yes, no, on, off.
         debug: Log everything to stderr.
         on_error: Called with a ``WhisperrError`` for every loss and every pass that gave up,
             from the sender's thread, or from the caller's for a refused call. What it raises
@@ -60,9 +83,10 @@ class Whisperr:
             beyond it the oldest are dropped.
 
     Raises:
-        ValueError: An option is unusable; the text names it and the legal range.
+        ValueError: An option is unusable; the text names it, or its variable, and the legal range.
     """
 
+    @_from_what_is_given
     def __init__(
         self,
         api_key: str | None = None,
@@ -85,9 +109,7 @@ class Whisperr:
         journal_dir: str | os.PathLike[str] | None = Settings.journal_dir,
         max_journal_bytes: int = Settings.max_journal_bytes,
     ) -> None:
-        given = locals()
-        settings = make_settings(api_key, {name: given[name] for name in option_names()})
-        self._adopt(settings)
+        """See the class. What was given is taken by the decorator."""
 
     def _adopt(self, settings: Settings) -> None:
         self._settings = settings
@@ -109,6 +131,11 @@ class Whisperr:
     def ready(self) -> bool:
         """False for a disabled client."""
         return self._engine is not None
+
+    @property
+    def base_url(self) -> str:
+        """Where it sends, whatever of arguments, settings and environment has said so."""
+        return self._settings.base_url
 
     def track(
         self,

@@ -34,6 +34,7 @@ _published: dict[str, Whisperr] = {}  # "client": the one
 
 def get_client() -> Whisperr:
     """The process-wide client. Every option is a setting: ``flush_at`` is ``WHISPERR_FLUSH_AT``.
+    What the settings leave out is looked for in the environment, under the same name.
 
     Made at the first call; ``override_settings`` in a test makes a new one. Without a key, or with
     an unusable setting, it is a disabled client, and one WARNING says why. Never raises.
@@ -57,11 +58,20 @@ def _first_client() -> Whisperr:
 
 def new_client(**instead: Any) -> Whisperr:
     """A client of its own, from the settings. Raises what is wrong with them."""
-    return Whisperr(**{**given_options(), **instead})
+    given = given_options()
+    try:
+        return Whisperr(**{**given, **instead})
+    except ValueError as error:
+        option = str(error).partition(" ")[0]
+        if not given.get(option) or option in instead:
+            raise
+        raise ValueError(f"{error} (from the setting {PREFIX}{option.upper()})") from None
 
 
 def given_options() -> dict[str, Any]:
-    """The options that the settings give. None, as of an unset environment variable, gives none.
+    """The options that the settings give; the client looks for the others in the environment.
+
+    None, as of an environment variable that is not set, gives none.
 
     ``on_error`` may be a dotted path, as the settings can't import the application.
     """

@@ -132,21 +132,29 @@ class Undecided:
         raise TypeError("neither")
 
 
+FLAGS = {
+    **dict.fromkeys((True, "true", "TRUE", "1", " yes\n", "On"), True),
+    **dict.fromkeys((False, None, "", "false", "False", "0", "no", "oFF"), False),
+}
+
+
 @pytest.mark.parametrize("name", ["disabled", "debug"])
-def test_a_flag_is_any_truth(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the published SDK; what has no truth value is a ValueError."""
+def test_a_flag_is_true_or_false(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Itself, 1, 0, None, or in words; "false" is not true. Anything else is a ValueError."""
     logger = logging.getLogger("whisperr")
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logger.level)
-    for value in (0, "", None, 1, "yes", float("nan")):
-        client = new(**{name: value})
-        assert name != "disabled" or client.ready is not bool(value)
-    assert_refused_flag(name)
+    for value, meant in FLAGS.items():
+        assert getattr(new(**{name: value})._settings, name) is meant
+    for number in (0, 1):
+        assert getattr(new(**{name: number})._settings, name) is bool(number)
+    for value in ("maybe", "2", "none", 2, -1, 0.5, float("nan"), b"true", [], Undecided()):
+        assert_refused_flag(name, value)
 
 
-def assert_refused_flag(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name} "):
-        new(**{name: Undecided()})
+def assert_refused_flag(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be True or False"):
+        new(**{name: value})
 
 
 @pytest.mark.parametrize("value", [7, "print", True, [], float("nan")], ids=repr)

@@ -57,7 +57,14 @@ def waits(client: Whisperr) -> bool:
     settled: bool = client.flush() and client.flush(2) and client.shutdown(timeout=0.5)
     told: dict[str, Any] = client.stats()
     lifecycle.start_all()
-    return settled and lifecycle.flush_all(5.0) and lifecycle.shutdown_all() and bool(told)
+    url: str = client.base_url
+    return (
+        settled
+        and bool(url)
+        and lifecycle.flush_all(5.0)
+        and lifecycle.shutdown_all()
+        and bool(told)
+    )
 
 
 async def asynchronous(client: Whisperr) -> bool:
