@@ -6,6 +6,7 @@ that every public method begins with: whatever forked, with hooks or without (uW
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from datetime import datetime
@@ -19,7 +20,7 @@ from whisperr._delivery.intake import RECORDED, is_nobody
 from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
 from whisperr._process.registry import Registry
-from whisperr._reporting.reports import Superseded, log_to_stderr, logger
+from whisperr._reporting.reports import Superseded, log_to_stderr, say
 from whisperr._settings import (
     FLUSH_TIMEOUT,
     OnError,
@@ -43,7 +44,7 @@ def _from_what_is_given(init: F) -> F:
         init(self, api_key, **given)
         settings = make_settings(api_key, given)
         for sentence in unlikely(vars(settings)):
-            logger.warning("whisperr: %s", sentence)
+            say(logging.WARNING, sentence)
         self._adopt(settings)
 
     return cast(F, __init__)
@@ -149,7 +150,7 @@ class Whisperr:
     ) -> None:
         """Queue an event. Returns at once, never raises, and keeps no reference to what it is given.
 
-        An empty user id or event type is ignored. What can't be sent (an event type that is
+        An empty user id or event type is ignored, and counted. What can't be sent (an event type that is
         not lowercase snake_case, a value without a JSON form, an event over
         ``max_event_bytes``) is reported as ``dropped``, alone.
 
@@ -172,12 +173,14 @@ class Whisperr:
                 engine = self._engine_of_this_process(engine)
             intake = engine.intake
             if not external_user_id and is_nobody(external_user_id):
+                intake.ignore("no user", event_type)
                 return
             try:
                 kind = intake.event_types[event_type]
             except (KeyError, TypeError):  # a new one, an empty one, or not a string at all
                 kind = intake.event_type(event_type)
                 if not kind:
+                    intake.ignore("no event type")
                     return
             if type(external_user_id) is not str:
                 external_user_id = user_id_text(external_user_id)
@@ -210,7 +213,7 @@ class Whisperr:
             if waiting >= intake.queue.look_at or total > intake.max_total:
                 intake.after_put()
         except Exception as error:
-            engine.refuse(error)
+            engine.refuse(error, event_type)
 
     def identify(
         self,
@@ -250,7 +253,7 @@ class Whisperr:
                 engine = self._engine_of_this_process(engine)
             engine.identify(fields)
         except Exception as error:
-            engine.refuse(error)
+            engine.refuse(error, "identify")
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now, in one pass, and wait for it.
@@ -315,6 +318,7 @@ class Whisperr:
     def stats(self) -> dict[str, Any]:
         """The ledger of this process: ``accepted + adopted = delivered + dropped + pending + spilled``.
 
+        ``ignored`` counts the calls without a user or an event type, which are no part of that.
         ``dropped`` is a dict of counts by reason (``refused``, ``closed``, ``overflow``,
         ``rejected``, ``undelivered``, ``journal``). Besides: ``requests``, ``retries`` (among them),
         ``splits``, ``bytes`` (of request bodies) and ``last_error`` (a sentence or None).

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from typing import Any
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
@@ -52,7 +54,7 @@ def _first_client() -> Whisperr:
         mine = Whisperr(disabled=True)
     client = _published.setdefault("client", mine)
     if problem is not None and client is mine:
-        logger.warning("nothing will be sent: %s", problem_text(problem))
+        logger.warning("whisperr: nothing will be sent: %s", problem_text(problem))
     return client
 
 
@@ -86,6 +88,8 @@ def problem_text(problem: Exception) -> str:
     """One sentence. Only a ValueError of ours is sure to hold no secret: else, its type."""
     if isinstance(problem, (ValueError, ImportError)):
         return str(problem)
+    if isinstance(problem, ImproperlyConfigured) and not os.environ.get(ENVIRONMENT_VARIABLE):
+        return str(problem)  # Django's own words: there are no settings yet
     return f"the settings raise {type(problem).__name__}"
 
 
@@ -93,12 +97,12 @@ def report_lost(count: int, message: str, detail: str | None = None) -> None:
     """Events that never reached the client are gone: said as the client says it. Never raises."""
     error = WhisperrError("dropped", message, None, count, detail)
     try:
-        logger.warning("%s: %s", error.type, error.message)
+        logger.warning("whisperr: %s: %s", error.type, error.message)
         on_error = given_options().get("on_error")
         if on_error is not None:
             on_error(error)
     except Exception as raised:
-        logger.warning("a report raised %s, ignored", type(raised).__name__)
+        logger.warning("whisperr: a report raised %s, ignored", type(raised).__name__)
 
 
 def _forget_client(*, setting: str, **_: Any) -> None:

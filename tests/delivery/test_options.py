@@ -356,7 +356,7 @@ def test_debug_says_what_happens_on_stderr(server: Sandbox, key: str, tmp_path: 
     """
     quiet, loud, _ = run_app(server, key, tmp_path, source).stderr.split("-----\n")
     assert quiet == ""
-    assert loud.count("1 events") == 1
+    assert loud.count("1 event (") == 1
     assert "202" in loud
     assert key not in loud
 

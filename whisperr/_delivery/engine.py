@@ -16,6 +16,7 @@ Fork: never repaired. The child's first call finds that the engine is not of its
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
@@ -31,7 +32,7 @@ from whisperr._process import exits
 from whisperr._process.fork_token import token_of_this_process
 from whisperr._process.handover import Handover, can_send
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, Superseded
+from whisperr._reporting.reports import Reporter, Superseded, dropped, listed, say, says_all
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Engine:
         """Queue an identity. See Whisperr.identify for the fields."""
         user_id = fields["external_user_id"]
         if not user_id and is_nobody(user_id):
+            self.ignore("no user", "identify")
             return
         if self.closed:
             self.refuse_closed()
@@ -110,7 +112,13 @@ class Engine:
             else:
                 sender.finish_exit()
 
-    def refuse(self, error: Exception) -> None:
+    def ignore(self, why: str, event_type: object) -> None:
+        """Count a call that says nothing, and say so at debug."""
+        self._ledger.ignored.add(1)
+        if says_all():
+            say(logging.DEBUG, f"ignored a call: {why}{listed(self._legal_type(event_type))}")
+
+    def refuse(self, error: Exception, event_type: object = None) -> None:
         """Report a call that can't be queued. It counts as accepted and dropped."""
         kind = type(error)  # what the caller's objects raise is not even asked for its class
         if issubclass(kind, Refused):
@@ -119,7 +127,8 @@ class Engine:
             message, detail = str(error), ".".join(error.path) or None  # type: ignore[attr-defined]
         else:  # its text may hold anything
             message, detail = kind.__name__, None
-        self._drop(Reason.REFUSED, f"refused a call: {message}", detail)
+        types = self._legal_type(event_type)
+        self._drop(Reason.REFUSED, f"refused a call: {message}", detail, types)
 
     def refuse_closed(self) -> None:
         """A call after the shutdown: counted, and reported once."""
@@ -129,11 +138,23 @@ class Engine:
         self._has_told_closed = True
         self._drop(Reason.CLOSED, "the client is shut down: this call and all later ones are lost")
 
-    def _drop(self, reason: Reason, message: str, detail: str | None = None) -> None:
+    def _legal_type(self, given: object) -> tuple[str, ...]:
+        """An event type that may be told: the legal ones are, others may be anything."""
+        if type(given) is str and (given == "identify" or given in self._encoder.event_types):
+            return (str(given),)
+        return ()
+
+    def _drop(
+        self,
+        reason: Reason,
+        message: str,
+        detail: str | None = None,
+        types: tuple[str, ...] = (),
+    ) -> None:
         self._ledger.dropped[reason].add(1)
         self._ledger.last_error = message
         with suppress(Superseded):  # a child goes on where the callback left: in the caller
-            self._reporter.lost(1, message, detail=detail)
+            self._reporter.lost(dropped(1, message, detail=detail, types=types))
 
     # --- delivering: any thread
 
@@ -192,6 +213,7 @@ class Engine:
             "requests": transport.requests if transport else 0,
             "retries": transport.retries if transport else 0,
             "splits": ledger.splits,
+            "ignored": ledger.ignored.read(),
             "bytes": transport.bytes_sent if transport else 0,
             "last_error": ledger.last_error,
         }
@@ -319,11 +341,11 @@ class LazyEngine:
         engine = Engine(self._settings, self._encoder)
         return self._successors.setdefault(id(engine.token), engine)
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: Exception, event_type: object = None) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
         with suppress(Superseded):
             reporter = Reporter(self._settings.on_error, token_of_this_process())
-            reporter.lost(1, f"refused a call: {type(error).__name__}")
+            reporter.lost(dropped(1, f"refused a call: {type(error).__name__}"))
 
     def retire(self) -> None:
         """The client was garbage collected: there is nothing to end."""

@@ -50,7 +50,10 @@ class Accepting(Protocol):
     def deliver_late(self) -> None:
         """The exit has begun, so nobody else will deliver what was just queued."""
 
-    def refuse(self, error: Exception) -> None:
+    def ignore(self, why: str, event_type: object) -> None:
+        """The call says nothing: count it."""
+
+    def refuse(self, error: Exception, event_type: object = None) -> None:
         """The call can't be queued: report it, count it."""
 
     def refuse_closed(self) -> None:
@@ -108,6 +111,10 @@ class Intake:
         self.queue.look_always()
 
     # --- the uncommon calls
+
+    def ignore(self, why: str, event_type: object = None) -> None:
+        """A call without a user, or without an event type."""
+        self._engine.ignore(why, event_type)
 
     def event_type(self, given: object) -> str:
         """As it is sent; "" for an empty one. Refused, unless it is legal."""

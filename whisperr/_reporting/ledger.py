@@ -38,6 +38,7 @@ class Ledger:
         self.dropped: dict[Reason, Counter] = {
             reason: Counter() for reason in Reason if reason is not Reason.OVERFLOW
         }
+        self.ignored = Counter()  # calls without a user or an event type: not even accepted
         self.splits = 0
         self.last_error: str | None = None
 
