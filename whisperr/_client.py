@@ -31,6 +31,7 @@ from whisperr._settings import (
 )
 
 F = TypeVar("F", bound=Callable[..., None])
+W = TypeVar("W", bound="Whisperr")
 
 
 def _from_what_is_given(init: F) -> F:
@@ -55,6 +56,8 @@ class Whisperr:
 
     ``track()`` and ``identify()`` queue and return; a daemon thread, started at the first
     call in each process, delivers in batches. All times are in seconds, all sizes in bytes.
+    In a ``with`` or ``async with`` block it is shut down at the end of that. In what serves until its
+    process ends, leave that to the exit.
     An option that is left out is looked for in the environment: ``flush_at`` is
     ``WHISPERR_FLUSH_AT``.
 
@@ -327,6 +330,22 @@ class Whisperr:
         """
         engine = self._own_engine()
         return Engine(self._settings, self._encoder).stats() if engine is None else engine.stats()
+
+    # --- with Whisperr(...) as w
+
+    def __enter__(self: W) -> W:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """``shutdown()``: what was tracked is delivered before the block is left."""
+        self.shutdown()
+
+    async def __aenter__(self: W) -> W:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        """``ashutdown()``."""
+        await self.ashutdown()
 
     def __repr__(self) -> str:
         state = "disabled" if self._engine is None else "closed" if self._engine.closed else "open"

@@ -481,8 +481,8 @@ def test_the_pages_show_what_is_said() -> None:
 
 def test_a_page_of_a_proxy_is_not_repeated(key: str, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever a server says, a log has none of it."""
-    with Listener(lambda heard: Answer(status=400, body=f"{USER} wrk_".encode())) as listener:
-        with open_client(listener.url, key) as client:
-            track(client)
-            assert client.flush()
+    page = Answer(status=400, body=f"{USER} wrk_x".encode())
+    with Listener(lambda heard: page) as listener, open_client(listener.url, key) as client:
+        track(client)
+        assert client.flush()
     assert len(lines(caplog)) == 1

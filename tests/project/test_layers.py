@@ -33,6 +33,7 @@ ROWS = (
     ("whisperr._journal.",),
     ("whisperr._delivery.",),
     ("whisperr._client",),
+    ("whisperr._default",),
     ("whisperr", "whisperr.lifecycle"),
     ("whisperr.integrations.", "whisperr.sandbox."),
     ("whisperr.cli.", "whisperr.testing.", "whisperr.django"),

@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import whisperr
 from whisperr import BillingEvent, Whisperr, WhisperrError, __version__, lifecycle
 from whisperr.integrations.asgi import FlushOnShutdown
 from whisperr.sandbox import Sandbox
@@ -65,6 +66,22 @@ def waits(client: Whisperr) -> bool:
         and lifecycle.shutdown_all()
         and bool(told)
     )
+
+
+def the_default() -> Whisperr:
+    whisperr.track("user_42", "payment_failed", {"amount": 12.5})
+    whisperr.identify("user_42", traits={"plan": "pro"})
+    whisperr.configure(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    whisperr.configure("wrk_k", flush_att=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    flushed: bool = whisperr.flush(2)
+    return whisperr.configure("wrk_k", flush_at=2, disabled=flushed)
+
+
+async def in_a_block() -> None:
+    with Whisperr("wrk_k") as w:
+        w.track("user_42", "seen")
+    async with Whisperr("wrk_k") as w:
+        w.track("user_42", "seen")
 
 
 async def asynchronous(client: Whisperr) -> bool:
