@@ -12,7 +12,7 @@ import time
 from datetime import datetime
 from functools import wraps
 from io import SEEK_CUR
-from typing import Any, Callable, Mapping, Sequence, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Pattern, Sequence, TypeVar, Union, cast
 
 from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
@@ -29,6 +29,9 @@ from whisperr._settings import (
     make_settings,
     unlikely,
 )
+
+if TYPE_CHECKING:
+    from whisperr._encoding.call_filter import BeforeSend
 
 F = TypeVar("F", bound=Callable[..., None])
 W = TypeVar("W", bound="Whisperr")
@@ -85,6 +88,12 @@ class Whisperr:
             from survives even SIGKILL, and the limits of the queue lose nothing. None: memory only.
         max_journal_bytes: Of the journal, for each destination and folder, at least 1 MiB;
             beyond it the oldest are dropped.
+        before_send: Called in ``track()`` and ``identify()`` with a dict of the call's arguments,
+            before they are encoded. What it returns is sent instead, and nothing for None. The
+            call that it raises in is dropped, and reported. It must not track itself.
+        redact: Names of properties, members of a context and traits whose values are replaced by
+            ``"[redacted]"``, at any depth: as text, in any case, also with ``*`` and ``?``, or as
+            compiled patterns.
 
     Raises:
         ValueError: An option is unusable; the text names it, or its variable, and the legal range.
@@ -112,6 +121,8 @@ class Whisperr:
         max_queue_bytes: int = Settings.max_queue_bytes,
         journal_dir: str | os.PathLike[str] | None = Settings.journal_dir,
         max_journal_bytes: int = Settings.max_journal_bytes,
+        before_send: BeforeSend | None = Settings.before_send,
+        redact: Sequence[str | Pattern[str]] = Settings.redact,
     ) -> None:
         """See the class. What was given is taken by the decorator."""
 
@@ -119,6 +130,8 @@ class Whisperr:
         self._settings = settings
         self._encoder = Encoder(settings.app_version, settings.max_event_bytes)
         self._engine: ClientEngine = None
+        if settings.before_send is not None or settings.redact:
+            import whisperr._encoding.call_filter  # now, and not in a child
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
@@ -180,7 +193,12 @@ class Whisperr:
                 return
             try:
                 kind = intake.event_types[event_type]
-            except (KeyError, TypeError):  # a new one, an empty one, or not a string at all
+            except (KeyError, TypeError):  # a new one, an empty one, not a string; or a filter
+                if intake.filter is not None:
+                    intake.put_filtered(
+                        external_user_id, event_type, properties, context, occurred_at, message_id
+                    )
+                    return
                 kind = intake.event_type(event_type)
                 if not kind:
                     intake.ignore("no event type")
@@ -323,7 +341,7 @@ class Whisperr:
 
         ``ignored`` counts the calls without a user or an event type, which are no part of that.
         ``dropped`` is a dict of counts by reason (``refused``, ``closed``, ``overflow``,
-        ``rejected``, ``undelivered``, ``journal``). Besides: ``requests``, ``retries`` (among them),
+        ``rejected``, ``undelivered``, ``journal``, ``before_send``). Besides: ``requests``, ``retries`` (among them),
         ``splits``, ``bytes`` (of request bodies) and ``last_error`` (a sentence or None).
         A child starts from zero; so does what a disabled client says. Taken while other
         threads work, the figures may be apart by the records that are just moving.

@@ -13,10 +13,13 @@ import importlib.util
 import os
 import re
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
 from whisperr._errors import WhisperrError
+
+if TYPE_CHECKING:
+    from whisperr._encoding.call_filter import BeforeSend, Names
 
 DEFAULT_BASE_URL = "https://api.whisperr.net"
 MAX_BATCH_SIZE = 500  # events; the service refuses more
@@ -92,6 +95,8 @@ class Settings:
     max_queue_bytes: int = 64 * 1024 * 1024
     journal_dir: str | None = None
     max_journal_bytes: int = 64 * 1024 * 1024
+    before_send: BeforeSend | None = None
+    redact: Names = ()
 
 
 class Found(NamedTuple):
@@ -234,10 +239,24 @@ def _flag(name: str, value: Any) -> bool:
     )
 
 
-def _callback(name: str, value: Any) -> OnError | None:
+def _callback(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise ValueError(f"{name} must be callable or None; it is {_kind(value)}")
-    return cast("OnError | None", value)
+    return value
+
+
+def _names(name: str, value: Any) -> Names:
+    names = value.split(",") if isinstance(value, str) else value or ()
+    rule = f"{name} must be a list of names (strings) or compiled patterns"
+    try:
+        given = [item.strip() if isinstance(item, str) else item for item in names]
+    except Exception:
+        raise ValueError(f"{rule}; it is {_kind(value)}") from None
+    for item in given:
+        is_text_pattern = isinstance(item, re.Pattern) and isinstance(item.pattern, str)
+        if not isinstance(item, str) and not is_text_pattern:
+            raise ValueError(f"{rule}; one of them is {_kind(item)}")
+    return tuple(item for item in given if item != "")
 
 
 def _version(name: str, value: Any) -> str | None:
@@ -384,4 +403,6 @@ OPTIONS: dict[str, Option] = {
     "max_queue_bytes": _size(1024),
     "journal_dir": Option(_folder),
     "max_journal_bytes": _size(1024 * 1024),
+    "before_send": Option(_callback, _imported),
+    "redact": Option(_names),
 }

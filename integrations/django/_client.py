@@ -75,12 +75,13 @@ def given_options() -> dict[str, Any]:
 
     None, as of an environment variable that is not set, gives none.
 
-    ``on_error`` may be a dotted path, as the settings can't import the application.
+    A callback may be a dotted path, as the settings can't import the application.
     """
     given = {option: getattr(settings, name, None) for name, option in OPTIONS.items()}
-    on_error = given.get("on_error")
-    if isinstance(on_error, str):
-        given["on_error"] = import_string(on_error)
+    for callback in ("on_error", "before_send"):
+        dotted = given.get(callback)
+        if isinstance(dotted, str):
+            given[callback] = import_string(dotted)
     return {option: value for option, value in given.items() if value is not None}
 
 

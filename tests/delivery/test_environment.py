@@ -33,6 +33,8 @@ TEXTS: dict[str, tuple[str, Any, str]] = {
     "max_queue_bytes": ("2048", 2048, "2048.0"),
     "journal_dir": ("/tmp/journal", "/tmp/journal", "a\0b"),
     "max_journal_bytes": ("1048576", 1048576, "1048575"),
+    "before_send": ("operator.itemgetter", None, "operator"),
+    "redact": ("password, *token*", ("password", "*token*"), ""),
 }
 UNITS = {
     **dict.fromkeys(("flush_interval", "request_timeout", "shutdown_timeout"), "seconds"),
@@ -40,6 +42,9 @@ UNITS = {
     **dict.fromkeys(("flush_at", "max_queue_size"), "records"),
     **{"max_batch_size": "events", "max_retries": "retries"},
 }
+
+
+CALLBACKS = ("on_error", "before_send")
 
 
 def variable(name: str) -> str:
@@ -62,13 +67,13 @@ def test_a_variable_goes_before_the_default_and_an_argument_before_it(name: str)
 
     text, meant, _ = TEXTS[name]
     default = getattr(Settings, name)
-    expected = operator.itemgetter if name == "on_error" else meant
+    expected = operator.itemgetter if name in CALLBACKS else meant
     assert getattr(made({variable(name): text}), name) == expected
     assert getattr(made({variable(name): ""}), name) == default
     assert getattr(made({variable(name): text}, **{name: default}), name) == default
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "redact"])  # any text will do
 def test_an_unusable_variable_is_named(name: str) -> None:
     """By its own name, with the source, the unit of a number, and not with its text."""
     refused = TEXTS[name][2]

@@ -8,6 +8,7 @@ comment is superfluous, and that is an error.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -36,6 +37,16 @@ def clients() -> Sequence[Whisperr]:
         Whisperr(api_key="wrk_k", journal_dir=Path("journal"), shutdown_timeout=2.5),
         Whisperr("wrk_k", journal_dir="journal", on_error=lambda error: print(error.message)),
     ]
+
+
+def without_visitors(call: dict[str, Any]) -> dict[str, Any] | None:
+    return None if call["external_user_id"].startswith("visitor_") else call
+
+
+def filtered() -> Whisperr:
+    Whisperr("wrk_k", before_send=heard)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Whisperr("wrk_k", redact=[7])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    return Whisperr("wrk_k", before_send=without_visitors, redact=["*password*", re.compile("x")])
 
 
 def events(client: Whisperr) -> None:

@@ -36,6 +36,7 @@ from whisperr._reporting.reports import Reporter, Superseded, dropped, listed, s
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
+    from whisperr._encoding.call_filter import CallFilter
     from whisperr._journal.journal import Journal
 
 _PREFIX_BYTES = 10  # random, in front of six bytes of number: an id of 32 hex digits
@@ -63,7 +64,8 @@ class Engine:
         self._senders: dict[str, SenderThread] = {}  # one, once there is one
         self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
         self._successors: dict[int, Engine] = {}  # by id of a token: who follows it in a child
-        self.intake = Intake(self, encoder, self._queue, self._ledger.numbers.numbers)
+        self._filter = call_filter(settings)
+        self.intake = Intake(self, encoder, self._queue, self._ledger.numbers.numbers, self._filter)
         if self._has_journal:
             self.intake.append = self._append_first
         if closed:
@@ -91,6 +93,12 @@ class Engine:
         if self.closed:
             self.refuse_closed()
             return
+        if self._filter is not None:
+            changed = self._filter.identity(fields)
+            if changed is None:
+                self.leave_out("identify")
+                return
+            fields = changed
         body = self._encoder.identity(fields)
         self._queue.put(self._kept(Identity(self._ledger.numbers.next(), body)))
         self.intake.after_put()
@@ -117,6 +125,13 @@ class Engine:
         self._ledger.ignored.add(1)
         if says_all():
             say(logging.DEBUG, f"ignored a call: {why}{listed(self._legal_type(event_type))}")
+
+    def leave_out(self, event_type: object) -> None:
+        """Count a call that ``before_send`` wants not to be sent: no loss, so nobody is called."""
+        self._ledger.dropped[Reason.LEFT_OUT].add(1)
+        if says_all():
+            types = listed(self._legal_type(event_type))
+            say(logging.DEBUG, f"before_send left out a call{types}")
 
     def refuse(self, error: Exception, event_type: object = None) -> None:
         """Report a call that can't be queued. It counts as accepted and dropped."""
@@ -319,6 +334,15 @@ class Engine:
         if begun is not None:  # the first use is in an exit handler
             self.begin_exit(begun + self._settings.shutdown_timeout)
         return sender
+
+
+def call_filter(settings: Settings) -> CallFilter | None:
+    """What sees each call of these settings' client before it is encoded; None: nothing does."""
+    if settings.before_send is None and not settings.redact:
+        return None
+    from whisperr._encoding.call_filter import CallFilter  # the client's constructor has it
+
+    return CallFilter(settings.before_send, settings.redact)
 
 
 class LazyEngine:
