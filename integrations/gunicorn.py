@@ -33,7 +33,7 @@ def post_fork(server: Any, worker: Any) -> None:
 
     It has that without the hook, too.
     """
-    logger.debug("gunicorn worker %d: a queue and a sender of its own", os.getpid())
+    logger.debug("whisperr: gunicorn worker %d: a queue and a sender of its own", os.getpid())
 
 
 def post_worker_init(worker: Any) -> None:

@@ -37,11 +37,13 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_proxies() -> None:
-    """All traffic stays on loopback, whatever the environment of the developer says."""
+def _plain_environment() -> None:
+    """All traffic stays on loopback, and options are the defaults, whatever the developer's says."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
+    for name in [name for name in os.environ if name.startswith("WHISPERR_")]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,16 @@ Delivery is at least once; a repeat carries the same id. ::
 
     w = Whisperr("wrk_…")
     w.track("user_42", "payment_failed", {"amount": 12.5})
+
+Or, with WHISPERR_API_KEY in the environment, without making a client::
+
+    import whisperr
+
+    whisperr.track("user_42", "payment_failed", {"amount": 12.5})
 """
 
 from whisperr._client import Whisperr
+from whisperr._default import configure, flush, identify, track
 from whisperr._delivery.answers import explain
 from whisperr._encoding.values import snapshot
 from whisperr._errors import WhisperrError
@@ -21,6 +28,10 @@ __all__ = [
     "Whisperr",
     "WhisperrError",
     "__version__",
+    "configure",
     "explain",
+    "flush",
+    "identify",
     "snapshot",
+    "track",
 ]

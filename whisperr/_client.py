@@ -6,13 +6,15 @@ that every public method begins with: whatever forked, with hooks or without (uW
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 import warnings
 from datetime import datetime
+from functools import wraps
 from io import SEEK_CUR
-from typing import Any, Callable, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Pattern, Sequence, TypeVar, Union, cast
 
 from whisperr import _atomic
 from whisperr._clock import monotonic
@@ -22,15 +24,38 @@ from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, use
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
 from whisperr._imports import finish as finish_imports
 from whisperr._process.registry import Registry
-from whisperr._reporting.reports import Superseded, log_to_stderr
+from whisperr._reporting.reports import Superseded, log_to_stderr, say
 from whisperr._settings import (
     FLUSH_TIMEOUT,
     OnError,
     Settings,
     check_timeout,
     make_settings,
-    option_names,
+    unlikely,
 )
+
+if TYPE_CHECKING:
+    from whisperr._encoding.call_filter import BeforeSend
+
+F = TypeVar("F", bound=Callable[..., None])
+W = TypeVar("W", bound="Whisperr")
+
+
+def _from_what_is_given(init: F) -> F:
+    """Make the client of the options that were given: the environment is asked for the others.
+
+    ``init`` says which there are, for people, tools and Python, which raises its TypeError.
+    """
+
+    @wraps(init)
+    def __init__(self: Whisperr, api_key: str | None = None, **given: Any) -> None:
+        init(self, api_key, **given)
+        settings = make_settings(api_key, given)
+        for sentence in unlikely(vars(settings)):
+            say(logging.WARNING, sentence)
+        self._adopt(settings)
+
+    return cast(F, __init__)
 
 
 class Whisperr:
@@ -38,6 +63,10 @@ class Whisperr:
 
     ``track()`` and ``identify()`` queue and return; a daemon thread, started at the first
     call in each process, delivers in batches. All times are in seconds, all sizes in bytes.
+    In a ``with`` or ``async with`` block it is shut down at the end of that. In what serves until its
+    process ends, leave that to the exit.
+    An option that is left out is looked for in the environment: ``flush_at`` is
+    ``WHISPERR_FLUSH_AT``.
 
     Args:
         api_key: App ingestion key (``wrk_…``). Required, unless ``disabled``.
@@ -49,7 +78,8 @@ class Whisperr:
         max_batch_size: Events in one request, 1 or more; more than 500 means 500.
         max_retries: Consecutive retries before a batch is given back to the queue, 0 to 100.
         request_timeout: For each request, more than 0.
-        disabled: Do nothing: no thread, no network, no import of requests.
+        disabled: Do nothing: no thread, no network, no import of requests. This and ``debug``
+            may be a text, as variables of the environment are: true, false, 1, 0, yes, no, on, off.
         debug: Log everything to stderr.
         on_error: Called with a ``WhisperrError`` for every loss and every pass that gave up,
             from the sender's thread, or from the caller's for a refused call. What it raises
@@ -62,11 +92,18 @@ class Whisperr:
             from survives even SIGKILL, and the limits of the queue lose nothing. None: memory only.
         max_journal_bytes: Of the journal, for each destination and folder, at least 1 MiB;
             beyond it the oldest are dropped.
+        before_send: Called in ``track()`` and ``identify()`` with a dict of the call's arguments,
+            before they are encoded. What it returns is sent instead, and nothing for None. The
+            call that it raises in is dropped, and reported. It must not track itself.
+        redact: Names of properties, members of a context and traits whose values are replaced by
+            ``"[redacted]"``, at any depth: as text, in any case, also with ``*`` and ``?``, or as
+            compiled patterns.
 
     Raises:
-        ValueError: An option is unusable; the text names it and the legal range.
+        ValueError: An option is unusable; the text names it, or its variable, and the legal range.
     """
 
+    @_from_what_is_given
     def __init__(
         self,
         api_key: str | None = None,
@@ -88,15 +125,17 @@ class Whisperr:
         max_queue_bytes: int = Settings.max_queue_bytes,
         journal_dir: str | os.PathLike[str] | None = Settings.journal_dir,
         max_journal_bytes: int = Settings.max_journal_bytes,
+        before_send: BeforeSend | None = Settings.before_send,
+        redact: Sequence[str | Pattern[str]] = Settings.redact,
     ) -> None:
-        given = locals()
-        settings = make_settings(api_key, {name: given[name] for name in option_names()})
-        self._adopt(settings)
+        """See the class. What was given is taken by the decorator."""
 
     def _adopt(self, settings: Settings) -> None:
         self._settings = settings
         self._encoder = Encoder(settings.app_version, settings.max_event_bytes)
         self._engine: ClientEngine = None
+        if settings.before_send is not None or settings.redact:
+            import whisperr._encoding.call_filter  # now, and not in a child
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
@@ -119,6 +158,11 @@ class Whisperr:
         """False for a disabled client."""
         return self._engine is not None
 
+    @property
+    def base_url(self) -> str:
+        """Where it sends, whatever of arguments, settings and environment has said so."""
+        return self._settings.base_url
+
     def track(
         self,
         external_user_id: str,
@@ -131,7 +175,7 @@ class Whisperr:
     ) -> None:
         """Queue an event. Returns at once, never raises, and keeps no reference to what it is given.
 
-        An empty user id or event type is ignored. What can't be sent (an event type that is
+        An empty user id or event type is ignored, and counted. What can't be sent (an event type that is
         not lowercase snake_case, a value without a JSON form, an event over
         ``max_event_bytes``) is reported as ``dropped``, alone.
 
@@ -154,12 +198,19 @@ class Whisperr:
                 engine = self._engine_of_this_process(engine)
             intake = engine.intake
             if not external_user_id and is_nobody(external_user_id):
+                intake.ignore("no user", event_type)
                 return
             try:
                 kind = intake.event_types[event_type]
-            except (KeyError, TypeError):  # a new one, an empty one, or not a string at all
+            except (KeyError, TypeError):  # a new one, an empty one, not a string; or a filter
+                if intake.filter is not None:
+                    intake.put_filtered(
+                        external_user_id, event_type, properties, context, occurred_at, message_id
+                    )
+                    return
                 kind = intake.event_type(event_type)
                 if not kind:
+                    intake.ignore("no event type")
                     return
             if type(external_user_id) is not str:
                 external_user_id = user_id_text(external_user_id)
@@ -192,7 +243,7 @@ class Whisperr:
             if waiting >= intake.queue.look_at or total > intake.max_total:
                 intake.after_put()
         except Exception as error:
-            engine.refuse(error)
+            engine.refuse(error, event_type)
 
     def identify(
         self,
@@ -232,7 +283,7 @@ class Whisperr:
                 engine = self._engine_of_this_process(engine)
             engine.identify(fields)
         except Exception as error:
-            engine.refuse(error)
+            engine.refuse(error, "identify")
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver what is queued now, in one pass, and wait for it.
@@ -297,14 +348,31 @@ class Whisperr:
     def stats(self) -> dict[str, Any]:
         """The ledger of this process: ``accepted + adopted = delivered + dropped + pending + spilled``.
 
+        ``ignored`` counts the calls without a user or an event type, which are no part of that.
         ``dropped`` is a dict of counts by reason (``refused``, ``closed``, ``overflow``,
-        ``rejected``, ``undelivered``, ``journal``). Besides: ``requests``, ``retries`` (among them),
+        ``rejected``, ``undelivered``, ``journal``, ``before_send``). Besides: ``requests``, ``retries`` (among them),
         ``splits``, ``bytes`` (of request bodies) and ``last_error`` (a sentence or None).
         A child starts from zero; so does what a disabled client says. Taken while other
         threads work, the figures may be apart by the records that are just moving.
         """
         engine = self._own_engine()
         return Engine(self._settings, self._encoder).stats() if engine is None else engine.stats()
+
+    # --- with Whisperr(...) as w
+
+    def __enter__(self: W) -> W:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """``shutdown()``: what was tracked is delivered before the block is left."""
+        self.shutdown()
+
+    async def __aenter__(self: W) -> W:
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        """``ashutdown()``."""
+        await self.ashutdown()
 
     def __repr__(self) -> str:
         state = "disabled" if self._engine is None else "closed" if self._engine.closed else "open"

@@ -24,6 +24,10 @@ class WhisperrError:
         count: How many events and identities are concerned.
         detail: What exactly was wrong: the server's own words (at most 2 KiB), or the
             refused value. It may hold personal data, so it never reaches a log or a ``repr``.
+        event_types: Of those records, the most frequent first; ``"identify"`` for an identity.
+            () where nobody knows, as of files of a journal.
+        cause: Why the service can't be reached, in a sentence without keys or personal data, if
+            that is known: the last attempt says it.
     """
 
     type: str
@@ -31,6 +35,8 @@ class WhisperrError:
     status: int | None = None
     count: int = 1
     detail: str | None = field(default=None, repr=False, compare=False)
+    event_types: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    cause: str | None = field(default=None, repr=False, compare=False)
 
 
 WhisperrError.__module__ = "whisperr"  # users import it from there; tracebacks should say so

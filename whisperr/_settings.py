@@ -1,26 +1,35 @@
 """The options of a client: frozen, validated where they are given, picklable.
 
-All times are in seconds, all sizes in bytes.
+All times are in seconds, all sizes in bytes. What was not given is looked for in the environment:
+``flush_at`` is ``WHISPERR_FLUSH_AT``. OPTIONS is the one table of them; the client, the commands and
+Django's settings all read it by ``find()``.
 """
 
 from __future__ import annotations
 
 import base64
+import importlib
 import importlib.util
 import os
 import re
-from dataclasses import dataclass, fields
-from typing import Any, Callable, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
 from whisperr._errors import WhisperrError
+
+if TYPE_CHECKING:
+    from whisperr._encoding.call_filter import BeforeSend, Names
 
 DEFAULT_BASE_URL = "https://api.whisperr.net"
 MAX_BATCH_SIZE = 500  # events; the service refuses more
 ABORT_TIMEOUT = 0.5  # seconds an abort hook may take, see lifecycle
 FLUSH_TIMEOUT = 30.0  # seconds of flush(None)
 
+PREFIX = "WHISPERR_"  # of every variable of the environment that is an option
+
 OnError = Callable[[WhisperrError], None]
+Check = Callable[[str, Any], Any]  # (name, value) -> the value to keep, or ValueError
 
 _LONGEST_WAIT = (
     4_000_000.0  # seconds, some 46 days: more overflows a lock's time-out on some systems
@@ -28,6 +37,10 @@ _LONGEST_WAIT = (
 _LARGEST = 2**40
 _API_PATHS = ("/v1", "/v1/events", "/v1/events/batch", "/v1/events/track", "/v1/identify")
 _HAS_LOCKS = importlib.util.find_spec("fcntl") is not None
+_WORDS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off", ""), False),
+}
 # A legal header value that no proxy trims: visible ASCII, blanks only inside.
 _LEGAL_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
@@ -82,47 +95,115 @@ class Settings:
     max_queue_bytes: int = 64 * 1024 * 1024
     journal_dir: str | None = None
     max_journal_bytes: int = 64 * 1024 * 1024
+    before_send: BeforeSend | None = None
+    redact: Names = ()
 
 
-def make_settings(api_key: str | None, options: dict[str, Any]) -> Settings:
-    """Validate. ``options`` holds exactly the names of Settings' fields, without ``key``."""
-    checked = {name: _CHECKS[name](name, value) for name, value in options.items()}
-    if not checked["disabled"]:
-        _check_key(api_key)
-    elif api_key is not None and not isinstance(api_key, str):
-        raise ValueError("api_key must be a string")
-    return Settings(key=Key(api_key or ""), **checked)
+class Found(NamedTuple):
+    """The value of one option, checked, and where it is from."""
+
+    value: Any
+    source: str  # "argument", the name of a variable of the environment, or "default"
+
+
+def make_settings(
+    api_key: str | None, given: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """What is given goes first, then the environment, then the default. ValueError names the source.
+
+    Args:
+        api_key: None or "": look for it in the environment.
+        given: The options that were given, by name; None is a value, too.
+        environment: Variables, an empty one is as none.
+    """
+    found = {name: find(name, given, environment).value for name in option_names()}
+    return Settings(key=Key(_find_key(api_key, found["disabled"], environment).value), **found)
+
+
+def find(name: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> Found:
+    """One option, other than ``api_key``. ValueError if it is unusable."""
+    option = OPTIONS[name]
+    if name in given:
+        return Found(option.check(name, given[name]), "argument")
+    variable = variable_of(name)
+    text = environment.get(variable)
+    if not text:
+        return Found(getattr(Settings, name), "default")
+    try:
+        return Found(option.check(variable, option.parse(text)), variable)
+    except ValueError as error:
+        raise ValueError(f"{error} (from the environment)") from None
+
+
+def find_key(environment: Mapping[str, str]) -> Found:
+    """The key that the environment has; ValueError if it has none, or an unusable one."""
+    return _find_key(None, False, environment)
+
+
+def variable_of(name: str) -> str:
+    """The variable of the environment for an option."""
+    return PREFIX + name.upper()
 
 
 def option_names() -> tuple[str, ...]:
-    return tuple(field.name for field in fields(Settings) if field.name != "key")
+    """All but ``api_key``, in the order of the signature."""
+    return tuple(OPTIONS)
 
 
-def _check_key(api_key: object) -> None:
-    if not api_key:
-        raise ValueError("api_key is required (the app ingestion key, wrk_…)")
-    if not isinstance(api_key, str):
-        raise ValueError("api_key must be a string")
-    if not _LEGAL_KEY.fullmatch(api_key):
+def unlikely(values: Mapping[str, Any]) -> list[str]:
+    """Sentences about numbers that are legal, and make sense only in another unit."""
+    found = []
+    for name, option in OPTIONS.items():
+        value = values.get(name, 0)
+        if option.unit and option.unlikely_from <= value < option.unlikely_to:
+            number = f"{value:g}" if isinstance(value, float) else str(value)
+            found.append(f"{name} is {number} {option.unit}: {option.instead}")
+    return found
+
+
+def _find_key(api_key: object, disabled: bool, environment: Mapping[str, str]) -> Found:
+    if api_key is not None and api_key != "":
+        return Found(_checked_key("api_key", api_key, disabled), "argument")
+    variable = variable_of("api_key")
+    text = environment.get(variable)
+    if text:
+        try:
+            return Found(_checked_key(variable, text, disabled), variable)
+        except ValueError as error:
+            raise ValueError(f"{error} (from the environment)") from None
+    if not disabled:
         raise ValueError(
-            "api_key is not a legal header value: only visible ASCII characters, "
+            f"api_key is required (the app ingestion key, wrk_…): give it, or set {variable}"
+        )
+    return Found("", "default")
+
+
+def _checked_key(name: str, value: object, disabled: bool) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string")
+    if not disabled and not _LEGAL_KEY.fullmatch(value):
+        raise ValueError(
+            f"{name} is not a legal header value: only visible ASCII characters, "
             "no line break, no blank at either end"
         )
+    return value
 
 
 # --- one check per kind of option: (name, value) -> the value to keep, or ValueError
 
 
-def _whole(low: int, high: int = _LARGEST, clamp: int | None = None) -> Callable[[str, Any], int]:
+def _whole(
+    unit: str, low: int, high: int = _LARGEST, clamp: int | None = None
+) -> Callable[[str, Any], int]:
     def check(name: str, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(
-                f"{name} must be a whole number, {low} to {high}; it is {_kind(value)}"
+                f"{name} must be a whole number of {unit}, {low} to {high}; it is {_kind(value)}"
             )
         if clamp is not None and value > clamp:
             return clamp
         if not low <= value <= high:
-            raise ValueError(f"{name} must be {low} to {high}")
+            raise ValueError(f"{name} must be {low} to {high} {unit}")
         return int(value)
 
     return check
@@ -143,17 +224,39 @@ def _seconds(low: float, low_is_legal: bool) -> Callable[[str, Any], float]:
 
 
 def _flag(name: str, value: Any) -> bool:
-    # Truth values of any type, as the published SDK took them: 1, "", a settings object.
-    try:
+    # "false" is true to bool(), and what is meant to send would be silent.
+    if value is None:
+        return False
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _WORDS:
+            return _WORDS[word]
+    elif isinstance(value, int) and value in (0, 1):
         return bool(value)
-    except Exception as error:
-        raise ValueError(f"{name} must be True or False; it is {_kind(value)}") from error
+    raise ValueError(
+        f"{name} must be True or False, or as text true, false, 1, 0, yes, no, on or off; "
+        f"it is {_kind(value)}"
+    )
 
 
-def _callback(name: str, value: Any) -> OnError | None:
+def _callback(name: str, value: Any) -> Any:
     if value is not None and not callable(value):
         raise ValueError(f"{name} must be callable or None; it is {_kind(value)}")
-    return cast("OnError | None", value)
+    return value
+
+
+def _names(name: str, value: Any) -> Names:
+    names = value.split(",") if isinstance(value, str) else value or ()
+    rule = f"{name} must be a list of names (strings) or compiled patterns"
+    try:
+        given = [item.strip() if isinstance(item, str) else item for item in names]
+    except Exception:
+        raise ValueError(f"{rule}; it is {_kind(value)}") from None
+    for item in given:
+        is_text_pattern = isinstance(item, re.Pattern) and isinstance(item.pattern, str)
+        if not isinstance(item, str) and not is_text_pattern:
+            raise ValueError(f"{rule}; one of them is {_kind(item)}")
+    return tuple(item for item in given if item != "")
 
 
 def _version(name: str, value: Any) -> str | None:
@@ -218,27 +321,88 @@ def _url(name: str, value: Any) -> str:
 
 
 def _kind(value: object) -> str:
-    return f"of type {type(value).__name__}"
+    return "another text" if isinstance(value, str) else f"of type {type(value).__name__}"
+
+
+# --- a text of the environment -> what an argument would be; what is none is left to the check
+
+
+def _text(text: str) -> str:
+    return text
+
+
+def _int(text: str) -> object:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
+def _float(text: str) -> object:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _imported(text: str) -> object:
+    """``module:name`` or ``module.name``. ValueError if it can't be imported."""
+    module, _, name = text.strip().replace(":", ".").rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:
+        raise ValueError(f"{text!r} can't be imported ({type(error).__name__})") from None
 
 
 check_timeout = _seconds(0, low_is_legal=True)
 
-_CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "base_url": _url,
-    "app_version": _version,
-    "flush_at": _whole(1),
-    "flush_interval": _seconds(0, low_is_legal=False),
-    "max_queue_size": _whole(1),
-    "max_batch_size": _whole(1, MAX_BATCH_SIZE, clamp=MAX_BATCH_SIZE),
-    "max_retries": _whole(0, 100),
-    "request_timeout": _seconds(0, low_is_legal=False),
-    "disabled": _flag,
-    "debug": _flag,
-    "on_error": _callback,
-    "shutdown_timeout": check_timeout,
-    "max_event_bytes": _whole(1024),
-    "max_batch_bytes": _whole(1024),
-    "max_queue_bytes": _whole(1024),
-    "journal_dir": _folder,
-    "max_journal_bytes": _whole(1024 * 1024),
+
+class Option(NamedTuple):
+    """How one option is checked, and read from a text."""
+
+    check: Check
+    parse: Callable[[str], Any] = _text
+    unit: str = ""
+    # So much of its unit is rather something else; still more is meant, as "never".
+    unlikely_from: float = 0
+    unlikely_to: float = 0
+    instead: str = ""
+
+
+def _time(check: Check) -> Option:
+    return Option(check, _float, "seconds", 1000, 600_000, "were milliseconds meant?")
+
+
+def _size(low: int) -> Option:
+    return Option(_whole("bytes", low), _int)
+
+
+#: In the order of the signature; ``api_key`` is apart, since a disabled client needs none.
+OPTIONS: dict[str, Option] = {
+    "base_url": Option(_url),
+    "app_version": Option(_version),
+    "flush_at": Option(_whole("records", 1), _int),
+    "flush_interval": _time(_seconds(0, low_is_legal=False)),
+    "max_queue_size": Option(
+        _whole("records", 1),
+        _int,
+        "records",
+        10_000_000,
+        _LARGEST,
+        "for bytes there is max_queue_bytes",
+    ),
+    "max_batch_size": Option(_whole("events", 1, MAX_BATCH_SIZE, clamp=MAX_BATCH_SIZE), _int),
+    "max_retries": Option(_whole("retries", 0, 100), _int),
+    "request_timeout": _time(_seconds(0, low_is_legal=False)),
+    "disabled": Option(_flag),
+    "debug": Option(_flag),
+    "on_error": Option(_callback, _imported),
+    "shutdown_timeout": _time(check_timeout),
+    "max_event_bytes": _size(1024),
+    "max_batch_bytes": _size(1024),
+    "max_queue_bytes": _size(1024),
+    "journal_dir": Option(_folder),
+    "max_journal_bytes": _size(1024 * 1024),
+    "before_send": Option(_callback, _imported),
+    "redact": Option(_names),
 }

@@ -24,7 +24,7 @@ def new_client(url: str, folder: str, events: int) -> Any:
     """One that delivers when it is asked to."""
     from whisperr import Whisperr
 
-    asked = {"flush_at": 10 * events, "flush_interval": 3600.0, "max_queue_size": 2 * events}
+    asked = {"flush_at": 10 * events, "flush_interval": 999.0, "max_queue_size": 2 * events}
     return Whisperr("wrk_benchmark", base_url=url, journal_dir=folder, **asked)
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 from typing import Any
 
-from django.conf import settings
+from django.conf import ENVIRONMENT_VARIABLE, settings
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
@@ -34,6 +36,7 @@ _published: dict[str, Whisperr] = {}  # "client": the one
 
 def get_client() -> Whisperr:
     """The process-wide client. Every option is a setting: ``flush_at`` is ``WHISPERR_FLUSH_AT``.
+    What the settings leave out is looked for in the environment, under the same name.
 
     Made at the first call; ``override_settings`` in a test makes a new one. Without a key, or with
     an unusable setting, it is a disabled client, and one WARNING says why. Never raises.
@@ -51,24 +54,34 @@ def _first_client() -> Whisperr:
         mine = Whisperr(disabled=True)
     client = _published.setdefault("client", mine)
     if problem is not None and client is mine:
-        logger.warning("nothing will be sent: %s", problem_text(problem))
+        logger.warning("whisperr: nothing will be sent: %s", problem_text(problem))
     return client
 
 
 def new_client(**instead: Any) -> Whisperr:
     """A client of its own, from the settings. Raises what is wrong with them."""
-    return Whisperr(**{**given_options(), **instead})
+    given = given_options()
+    try:
+        return Whisperr(**{**given, **instead})
+    except ValueError as error:
+        option = str(error).partition(" ")[0]
+        if not given.get(option) or option in instead:
+            raise
+        raise ValueError(f"{error} (from the setting {PREFIX}{option.upper()})") from None
 
 
 def given_options() -> dict[str, Any]:
-    """The options that the settings give. None, as of an unset environment variable, gives none.
+    """The options that the settings give; the client looks for the others in the environment.
 
-    ``on_error`` may be a dotted path, as the settings can't import the application.
+    None, as of an environment variable that is not set, gives none.
+
+    A callback may be a dotted path, as the settings can't import the application.
     """
     given = {option: getattr(settings, name, None) for name, option in OPTIONS.items()}
-    on_error = given.get("on_error")
-    if isinstance(on_error, str):
-        given["on_error"] = import_string(on_error)
+    for callback in ("on_error", "before_send"):
+        dotted = given.get(callback)
+        if isinstance(dotted, str):
+            given[callback] = import_string(dotted)
     return {option: value for option, value in given.items() if value is not None}
 
 
@@ -76,6 +89,8 @@ def problem_text(problem: Exception) -> str:
     """One sentence. Only a ValueError of ours is sure to hold no secret: else, its type."""
     if isinstance(problem, (ValueError, ImportError)):
         return str(problem)
+    if isinstance(problem, ImproperlyConfigured) and not os.environ.get(ENVIRONMENT_VARIABLE):
+        return str(problem)  # Django's own words: there are no settings yet
     return f"the settings raise {type(problem).__name__}"
 
 
@@ -83,12 +98,12 @@ def report_lost(count: int, message: str, detail: str | None = None) -> None:
     """Events that never reached the client are gone: said as the client says it. Never raises."""
     error = WhisperrError("dropped", message, None, count, detail)
     try:
-        logger.warning("%s: %s", error.type, error.message)
+        logger.warning("whisperr: %s: %s", error.type, error.message)
         on_error = given_options().get("on_error")
         if on_error is not None:
             on_error(error)
     except Exception as raised:
-        logger.warning("a report raised %s, ignored", type(raised).__name__)
+        logger.warning("whisperr: a report raised %s, ignored", type(raised).__name__)
 
 
 def _forget_client(*, setting: str, **_: Any) -> None:

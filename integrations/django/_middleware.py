@@ -70,7 +70,7 @@ class WhisperrMiddleware:
 class RequestWhisperr:
     """``request.whisperr``: the client, for the user of the request. Made by the middleware.
 
-    For a request without a user its calls do nothing.
+    For a request without a user its calls do nothing; ``stats()`` counts them as ignored.
     """
 
     def __init__(self, request: HttpRequest) -> None:
@@ -132,8 +132,8 @@ class RequestWhisperr:
             return
         if isinstance(user_id, _users.Unknown):
             self._wait(call)
-        elif user_id:
-            call.send(client, user_id)
+        else:
+            call.send(client, user_id or "")  # without one it is ignored, and counted
 
     def _user_id(self) -> str | _users.Unknown | None:
         if not _users.in_event_loop():
@@ -188,8 +188,7 @@ class RequestWhisperr:
     def _hand_over(self, user_id: str | None) -> None:
         client = get_client()
         for call in self._taken():
-            if user_id:
-                call.send(client, user_id)
+            call.send(client, user_id or "")
 
     def _taken(self) -> list[Call]:
         calls = []

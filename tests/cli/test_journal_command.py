@@ -29,7 +29,7 @@ CRASH = """
     sys.setswitchinterval(1000)  # seconds: the sender gets no turn before the end
     key, url, folder = sys.argv[1:]
     client = Whisperr(key, base_url=url, journal_dir=folder, app_version="1.2", max_retries=0,
-                      flush_at=1000, flush_interval=1000)
+                      flush_at=1000, flush_interval=999)
     for n in range(3):
         client.track("u1", "number_seen", {"n": n}, message_id="own" if n == 2 else None)
     client.identify("u1", email="ada@example.org")

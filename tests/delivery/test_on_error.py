@@ -290,7 +290,7 @@ def test_a_loss_is_one_warning_and_one_call(
     assert reports.brief() == [report]
     records = [record for record in caplog.records if record.name.startswith("whisperr")]
     assert [record.levelno for record in records] == [logging.WARNING]
-    assert records[0].getMessage() == f"dropped: {reports.all[0].message}"
+    assert records[0].getMessage().startswith(f"whisperr: dropped: {reports.all[0].message}")
 
 
 def test_a_lasting_failure_is_one_warning(
@@ -380,7 +380,7 @@ def test_debug_says_everything_but_what_is_private(
     )
     outcome = run_program(TROUBLE, tmp_path, arguments=(server.url, key))
     said = outcome.stdout + outcome.stderr
-    assert "[whisperr " in outcome.stderr
+    assert "whisperr[" in outcome.stderr
     for word in ("auth", "dropped", "retry_exhausted", "2 events", "shut down", "status 410"):
         assert word in outcome.stderr, said
     for private in (key, key[4:12], "secret", "example.org"):

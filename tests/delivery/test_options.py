@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ OURS = {
     "max_queue_bytes": 64 * 1024 * 1024,
     "journal_dir": None,
     "max_journal_bytes": 64 * 1024 * 1024,
+    "before_send": None,
+    "redact": (),
 }
 IDENTIFY = ("traits", "email", "phone", "push_token", "preferred_channel", "channels")
 
@@ -132,29 +135,49 @@ class Undecided:
         raise TypeError("neither")
 
 
+FLAGS = {
+    **dict.fromkeys((True, "true", "TRUE", "1", " yes\n", "On"), True),
+    **dict.fromkeys((False, None, "", "false", "False", "0", "no", "oFF"), False),
+}
+
+
 @pytest.mark.parametrize("name", ["disabled", "debug"])
-def test_a_flag_is_any_truth(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the published SDK; what has no truth value is a ValueError."""
+def test_a_flag_is_true_or_false(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Itself, 1, 0, None, or in words; "false" is not true. Anything else is a ValueError."""
     logger = logging.getLogger("whisperr")
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "level", logger.level)
-    for value in (0, "", None, 1, "yes", float("nan")):
-        client = new(**{name: value})
-        assert name != "disabled" or client.ready is not bool(value)
-    assert_refused_flag(name)
+    for value, meant in FLAGS.items():
+        assert getattr(new(**{name: value})._settings, name) is meant
+    for number in (0, 1):
+        assert getattr(new(**{name: number})._settings, name) is bool(number)
+    for value in ("maybe", "2", "none", 2, -1, 0.5, float("nan"), b"true", [], Undecided()):
+        assert_refused_flag(name, value)
 
 
-def assert_refused_flag(name: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name} "):
-        new(**{name: Undecided()})
+def assert_refused_flag(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} must be True or False"):
+        new(**{name: value})
 
 
 @pytest.mark.parametrize("value", [7, "print", True, [], float("nan")], ids=repr)
-def test_a_callback_is_callable(value: Any) -> None:
+@pytest.mark.parametrize("name", ["on_error", "before_send"])
+def test_a_callback_is_callable(name: str, value: Any) -> None:
     """Or None."""
-    new(on_error=None)
-    new(on_error=print)
-    assert_refused("on_error", value)
+    new(**{name: None})
+    new(**{name: print})
+    assert_refused(name, value)
+
+
+@pytest.mark.parametrize(
+    "value", [7, True, [7], [b"a"], [re.compile(b"a")], float("nan")], ids=repr
+)
+def test_what_is_redacted_are_names(value: Any) -> None:
+    """A list of texts and patterns, or one text with commas, as the environment has it."""
+    for usable in ((), None, "", ["a"], ("a", re.compile("b")), {"a"}):
+        new(redact=usable)
+    assert new(redact=" a, *b* ,")._settings.redact == ("a", "*b*")
+    assert_refused("redact", value)
 
 
 @pytest.mark.parametrize("value", [7, 1.2, True, b"1.2", ["1"], "1\ud800", "v" * 257], ids=ascii)
@@ -348,7 +371,7 @@ def test_debug_says_what_happens_on_stderr(server: Sandbox, key: str, tmp_path: 
     """
     quiet, loud, _ = run_app(server, key, tmp_path, source).stderr.split("-----\n")
     assert quiet == ""
-    assert loud.count("1 events") == 1
+    assert loud.count("1 event (") == 1
     assert "202" in loud
     assert key not in loud
 
@@ -404,10 +427,16 @@ def on_error(error: object) -> None:
     """Picklable: it has a name."""
 
 
+def before_send(call: dict[str, Any]) -> dict[str, Any]:
+    """Likewise."""
+    return call
+
+
 def test_a_pickle_keeps_every_option() -> None:
     """Of the client, its copies too; what is queued stays where it is."""
     given = {
         **{name: row[0] for name, row in {**WHOLE, **SECONDS}.items()},
+        **{"before_send": before_send, "redact": ("a", re.compile("b"))},
         **{"app_version": "7", "on_error": on_error, "base_url": URL + "/x"},
     }
     client = new(**given)

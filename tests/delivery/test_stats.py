@@ -28,6 +28,7 @@ EMPTY = {
     "requests": 0,
     "retries": 0,
     "splits": 0,
+    "ignored": 0,
     "bytes": 0,
     "last_error": None,
 }

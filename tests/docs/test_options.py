@@ -29,7 +29,7 @@ def shown(field: Field[Any]) -> str:
     default = field.default
     if default is MISSING:
         return "required"
-    if default is None:
+    if default is None or default == ():
         return "none"
     if isinstance(default, str):
         return f"`{default}`"

@@ -229,7 +229,7 @@ def test_an_aborted_worker_delivers_what_it_has(
     """
     setting = Setting(tmp_path, server, key)
     configured = configuration(kind, preload, workers=1, timeout=2)
-    options = {"flush_interval": 3600, "shutdown_timeout": 0}
+    options = {"flush_interval": 999, "shutdown_timeout": 0}
     with setting.gunicorn(application(kind), configured, options=options) as served:
         served.send(7)
         await_abort(served)
@@ -293,7 +293,7 @@ def test_a_hanging_server_delays_the_stop_within_bounds_and_is_reported(
     """
     setting = Setting(tmp_path, server, key)
     server.inject(key, {"do": "hang", "times": -1})
-    options = {"flush_at": 1_000_000, "flush_interval": 3600, "shutdown_timeout": 1.0}
+    options = {"flush_at": 1_000_000, "flush_interval": 999, "shutdown_timeout": 1.0}
     configured = configuration(kind, preload)
     with setting.gunicorn(application(kind), configured, options=options) as served:
         served.send(30)
@@ -347,7 +347,7 @@ def test_the_hooks_can_be_called_by_hooks_of_ones_own(
     """A hook of the user's with the same name calls ours, and both do their work."""
     setting = Setting(tmp_path, server, key)
     configured = configuration("sync", True, OWN_HOOKS, workers=1, timeout=2)
-    options = {"flush_interval": 3600, "shutdown_timeout": 0}
+    options = {"flush_interval": 999, "shutdown_timeout": 0}
     with setting.gunicorn("served:application", configured, options=options) as served:
         served.send(7)
         await_abort(served)
@@ -374,7 +374,7 @@ def test_worker_exit_in_the_master_does_nothing(server: Sandbox, key: str, tmp_p
         from types import SimpleNamespace
         from whisperr.integrations.gunicorn import worker_exit
 
-        client = new_client(flush_interval=3600)
+        client = new_client(flush_interval=999)
         track(client, range(3))
         dead, own = SimpleNamespace(pid=os.getpid() + 1), SimpleNamespace(pid=os.getpid())
         worker_exit(None, dead)

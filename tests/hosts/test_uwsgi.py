@@ -231,7 +231,7 @@ def test_a_hanging_server_delays_the_stop_within_bounds_and_is_reported(
     """
     server.inject(key, {"do": "hang", "times": -1})
     setting = Setting(tmp_path, server, key)
-    options = {"flush_at": 1_000_000, "flush_interval": 3600, "shutdown_timeout": 1.0}
+    options = {"flush_at": 1_000_000, "flush_interval": 999, "shutdown_timeout": 1.0}
     arguments = [*MASTER, *mode, "--worker-reload-mercy", str(MERCY)]
     with setting.uwsgi(
         "served:application", *arguments, at_import=AT_IMPORT, imports=imports, options=options

@@ -67,7 +67,7 @@ def assert_told_once(line: dict[str, Any]) -> None:
     (report,) = line["reports"]
     (warning,) = line["warnings"]
     assert (report[0], report[2]) == ("journal", 0)
-    assert warning == f"journal: {report[1]}"
+    assert warning.startswith(f"whisperr: journal: {report[1]}")
     assert "memory only until it works again" in report[1]
 
 

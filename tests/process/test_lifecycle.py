@@ -161,7 +161,7 @@ def test_a_client_that_is_dropped_still_delivers(server: Sandbox, key: str, tmp_
     source = """
     import sys, threading
     from whisperr import Whisperr
-    client = Whisperr(sys.argv[2], base_url=sys.argv[1], flush_interval=1000.0)
+    client = Whisperr(sys.argv[2], base_url=sys.argv[1], flush_interval=999.0)
     for n in range(10):
         client.track("user", "number_seen", {"n": n})
     (sender,) = [thread for thread in threading.enumerate() if thread.name == "whisperr"]

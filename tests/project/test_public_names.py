@@ -29,15 +29,19 @@ def run(code: str, folder: Path) -> str:
 
 
 def test_public_names() -> None:
-    """The package exports five names."""
+    """The package exports these names, and no other."""
     expected = [
         "BillingEvent",
         "SDK_NAME",
         "Whisperr",
         "WhisperrError",
         "__version__",
+        "configure",
         "explain",
+        "flush",
+        "identify",
         "snapshot",
+        "track",
     ]
     assert sorted(whisperr.__all__) == expected
 

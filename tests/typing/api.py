@@ -8,12 +8,14 @@ comment is superfluous, and that is an error.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import whisperr
 from whisperr import BillingEvent, Whisperr, WhisperrError, __version__, lifecycle
 from whisperr.integrations.asgi import FlushOnShutdown
 from whisperr.integrations.aws_lambda import deliver
@@ -38,6 +40,16 @@ def clients() -> Sequence[Whisperr]:
     ]
 
 
+def without_visitors(call: dict[str, Any]) -> dict[str, Any] | None:
+    return None if call["external_user_id"].startswith("visitor_") else call
+
+
+def filtered() -> Whisperr:
+    Whisperr("wrk_k", before_send=heard)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Whisperr("wrk_k", redact=[7])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    return Whisperr("wrk_k", before_send=without_visitors, redact=["*password*", re.compile("x")])
+
+
 def events(client: Whisperr) -> None:
     client.track("user_42", "payment_failed")
     client.track("user_42", "payment_failed", {"amount": Decimal("12.5"), "tries": [1, 2]})
@@ -60,8 +72,13 @@ def waits(client: Whisperr) -> bool:
     lifecycle.start_all()
     lifecycle.after_restore()
     numbers: list[int] = lifecycle.deliver_on_signals() + lifecycle.deliver_on_signals(15)
+    url: str = client.base_url
     return (
-        settled and lifecycle.flush_all(5.0) and lifecycle.shutdown_all() and bool(told and numbers)
+        settled
+        and bool(url)
+        and lifecycle.flush_all(5.0)
+        and lifecycle.shutdown_all()
+        and bool(told and numbers)
     )
 
 
@@ -73,6 +90,22 @@ def handler(event: dict[str, str], context: object) -> int:
 @deliver(timeout=0.5)
 async def late_handler(event: dict[str, str], context: object) -> int:
     return handler(event, context)
+
+
+def the_default() -> Whisperr:
+    whisperr.track("user_42", "payment_failed", {"amount": 12.5})
+    whisperr.identify("user_42", traits={"plan": "pro"})
+    whisperr.configure(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    whisperr.configure("wrk_k", flush_att=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    flushed: bool = whisperr.flush(2)
+    return whisperr.configure("wrk_k", flush_at=2, disabled=flushed)
+
+
+async def in_a_block() -> None:
+    with Whisperr("wrk_k") as w:
+        w.track("user_42", "seen")
+    async with Whisperr("wrk_k") as w:
+        w.track("user_42", "seen")
 
 
 async def asynchronous(client: Whisperr) -> bool:

@@ -16,6 +16,10 @@ from whisperr._delivery.outcome import Outcome, outcome_of
 from whisperr._errors import WhisperrError
 
 _OF_A_KEY = re.compile(r"key|token|credential|auth|forbidden|permission", re.IGNORECASE)
+_FIELD = re.compile(
+    r"(?<![\w$])(?:external_user_id|event_type|occurred_at|properties|context|\$message_id|traits"
+    r"|preferred_channel|channels|channel|address|opted_in|verified)(?!\w)"
+)
 _CAUSE = re.compile(r"\((\w+)\)")  # in the message of an error
 
 
@@ -98,6 +102,12 @@ def rejection(status: int | None, detail: str | None) -> str:
     return f"the key was rejected with status {status}"
 
 
+def named_field(detail: str | None) -> str | None:
+    """The first field of ours that a server's words name. Nothing else of them may be repeated."""
+    found = _FIELD.search(detail or "")
+    return found.group() if found else None
+
+
 def _rejected(status: int, detail: str, url: str) -> Explanation:
     if status == 403 and _is_host_rule(detail):
         return Explanation(
@@ -136,7 +146,8 @@ def _refused(status: int, detail: str) -> Explanation:
     change = "WHISPERR_BASE_URL may be that of another API, or a proxy has changed the request."
     if "occurred_at" in detail:
         change = (
-            "Set the clock of this machine: it is more than 5 minutes ahead, or 30 days behind."
+            "Set the clock of this machine: it is more than 5 minutes ahead, or 30 days behind. Or "
+            "give an occurred_at within these limits."
         )
     return Explanation(
         f"The server refused the event (status {status}): events are dropped.", change

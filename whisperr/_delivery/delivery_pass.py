@@ -9,16 +9,23 @@ Runs in one thread at a time (the sender thread sees to that).
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Sequence
 
-from whisperr._delivery.answers import rejection
+from whisperr._delivery.answers import (
+    Explanation,
+    explain_answer,
+    explain_no_answer,
+    named_field,
+    rejection,
+)
 from whisperr._delivery.outcome import Outcome, Reply
 from whisperr._delivery.queue import RecordQueue
 from whisperr._encoding.bodies import EVENTS_PATH, IDENTIFY_PATH, batch
-from whisperr._encoding.records import Identity, Record, generated_id
+from whisperr._encoding.records import Identity, Record, generated_id, types_of
 from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, logger
+from whisperr._reporting.reports import Reporter, dropped, listed, says_all
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:  # what they bring an import of whisperr does not pay for
@@ -46,6 +53,7 @@ class DeliveryPass:
         self._max_waiting = settings.max_queue_size
         self._max_count = settings.max_batch_size
         self._max_bytes = settings.max_batch_bytes
+        self._settings = settings
         self._environment = environment  # of the events' contexts
         self._queue = queue
         self._transport = transport
@@ -55,6 +63,8 @@ class DeliveryPass:
         #: After a pass that did not give up: everything that was there at its begin is settled.
         #: Else some of it was read from the disk, and spilled again for what came meanwhile.
         self.complete = True
+        #: Why the latest request was not the end of it; None after one that was.
+        self.trouble: Explanation | None = None
 
     def run(self) -> bool:
         """One pass. True unless it gave up; see also ``complete``."""
@@ -84,10 +94,12 @@ class DeliveryPass:
         """What happened to records outside of a pass."""
         count = self._queue.newly_evicted()
         if count:
-            self._lost(count, f"queue full: dropped {_records(count)}, the oldest", None)
+            message = f"queue full: dropped {_records(count)}, the oldest"
+            types = [name for name, _ in Counter(self._queue.newly_evicted_types()).most_common()]
+            self._lost(dropped(count, message, types=types, cause=self._cause()))
         for lost, message, detail in self._journal.notices() if self._journal is not None else ():
             if lost:
-                self._lost(lost, message, None)
+                self._lost(dropped(lost, message))
             else:
                 self._ledger.last_error = message
                 self._reporter.troubled(message, detail)
@@ -144,11 +156,13 @@ class DeliveryPass:
         parts = [lease]
         budget = MAX_EXTRA_REQUESTS
         rejected = 0
+        types: list[str] = []
         reasons: list[Reply] = []
         reply = None
         while parts:
             part = parts.pop()
             reply = self._post(part)
+            self.trouble = self._explain(reply)
             if reply.outcome is Outcome.OK:
                 self._delivered(part)
             elif reply.outcome is Outcome.REFUSE and len(part) > 1 and budget >= 2:
@@ -157,6 +171,7 @@ class DeliveryPass:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
             elif reply.outcome in (Outcome.REFUSE, Outcome.DROP):
+                types += types_of(part)
                 rejected += self._settle(part)
                 reasons.append(reply)
             else:
@@ -165,22 +180,36 @@ class DeliveryPass:
         if stopped:
             self._queue.restore()  # before any report: a callback may do anything
         if reasons:
-            self._rejected(rejected, reasons[-1])
+            self._rejected(rejected, reasons[-1], types)
         if stopped and reply is not None:
-            self._stopped(reply)
+            self._stopped(reply, types_of(lease))
         return not stopped
 
     def _post(self, part: Sequence[Record]) -> Reply:
+        what = _counted(part) if says_all() else ""
         if isinstance(part[0], Identity):
             identity = part[0]
             key = identity.id or generated_id(self._id_prefix, identity.number)
             headers = {"Idempotency-Key": key.decode()}
-            return self._transport.send(IDENTIFY_PATH, identity.body, headers)
+            return self._transport.send(IDENTIFY_PATH, identity.body, headers, what)
         events = [record for record in part if not isinstance(record, Identity)]
         body = batch(events, self._id_prefix, self._environment)
-        reply = self._transport.send(EVENTS_PATH, body)
-        logger.debug("%d events, %d bytes: %s", len(part), len(body), reply.status or reply.error)
-        return reply
+        return self._transport.send(EVENTS_PATH, body, None, what)
+
+    def _explain(self, reply: Reply) -> Explanation | None:
+        """None: it says nothing, or that all is well."""
+        url = self._settings.base_url
+        if reply.outcome is Outcome.OK:
+            return None
+        if reply.status is not None:
+            return explain_answer(reply.status, reply.detail, url)
+        if reply.error is not None:
+            timeout = self._settings.request_timeout
+            return explain_no_answer(reply.error, reply.detail, url, timeout)
+        return self.trouble  # an exit has come before it was tried
+
+    def _cause(self) -> str | None:
+        return self.trouble and self.trouble.what
 
     def _delivered(self, part: Sequence[Record]) -> None:
         self._ledger.delivered.add(self._settle(part))
@@ -197,17 +226,20 @@ class DeliveryPass:
 
     # --- reports, each after the records are where they belong
 
-    def _rejected(self, count: int, reply: Reply) -> None:
+    def _rejected(self, count: int, reply: Reply, types: Sequence[str]) -> None:
         self._ledger.dropped[Reason.REJECTED].add(count)
         message = f"the server refused {_records(count)} with status {reply.status}"
-        self._lost(count, message, reply)
+        field = named_field(reply.detail)
+        cause = f"Its answer names {field}." if field else None
+        change = explain_answer(reply.status or 0, reply.detail, self._settings.base_url).change
+        kinds = tuple(dict.fromkeys(types))
+        self._lost(dropped(count, message, reply.status, reply.detail, kinds, cause), change)
 
-    def _lost(self, count: int, message: str, reply: Reply | None) -> None:
-        self._ledger.last_error = message
-        status, detail = (reply.status, reply.detail) if reply else (None, None)
-        self._reporter.lost(count, message, status, detail)
+    def _lost(self, error: WhisperrError, change: str = "") -> None:
+        self._ledger.last_error = error.message
+        self._reporter.lost(error, change)
 
-    def _stopped(self, reply: Reply) -> None:
+    def _stopped(self, reply: Reply, types: tuple[str, ...]) -> None:
         if reply.interrupted:  # a shutdown: its own pass follows, or its own report
             return
         kept = self._queue.pending()
@@ -222,7 +254,11 @@ class DeliveryPass:
             why = f"delivery failed after retries ({_cause(reply)})"
         message = f"{why}; {_records(kept)} kept for the next pass"
         self._ledger.last_error = message
-        self._reporter.kept(WhisperrError(kind, message, reply.status, kept, reply.detail))
+        trouble = self.trouble
+        says_more = trouble is not None and reply.outcome is Outcome.RETRY
+        cause = trouble.what if trouble is not None and says_more else None
+        error = WhisperrError(kind, message, reply.status, kept, reply.detail, types, cause)
+        self._reporter.kept(error, trouble.change if trouble is not None else "")
 
 
 _SETTLING = frozenset({Outcome.OK, Outcome.REFUSE, Outcome.DROP})
@@ -230,6 +266,12 @@ _SETTLING = frozenset({Outcome.OK, Outcome.REFUSE, Outcome.DROP})
 
 def _cause(reply: Reply) -> str:
     return reply.error or f"status {reply.status}"
+
+
+def _counted(part: Sequence[Record]) -> str:
+    if isinstance(part[0], Identity):
+        return "1 identity"
+    return f"{len(part)} event{'' if len(part) == 1 else 's'}{listed(types_of(part))}"
 
 
 def _records(count: int) -> str:

@@ -16,6 +16,7 @@ Fork: never repaired. The child's first call finds that the engine is not of its
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
@@ -33,10 +34,11 @@ from whisperr._process.fork_token import token_of_this_process
 from whisperr._process.handover import Handover, can_send
 from whisperr._process.signals import came_from_handler
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, Superseded
+from whisperr._reporting.reports import Reporter, Superseded, dropped, listed, say, says_all
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
+    from whisperr._encoding.call_filter import CallFilter
     from whisperr._journal.journal import Journal
 
 _PREFIX_BYTES = 10  # random, in front of six bytes of number: an id of 32 hex digits
@@ -64,7 +66,8 @@ class Engine:
         self._senders: dict[str, SenderThread] = {}  # one, once there is one
         self._handover: dict[str, Handover] = {}  # of what was queued where nothing can be sent
         self._successors: dict[int, Engine] = {}  # by id of a token: who follows it in a child
-        self.intake = Intake(self, encoder, self._queue, self._ledger.numbers.numbers)
+        self._filter = call_filter(settings)
+        self.intake = Intake(self, encoder, self._queue, self._ledger.numbers.numbers, self._filter)
         if self._has_journal:
             self.intake.append = self._append_first
         if closed:
@@ -91,10 +94,17 @@ class Engine:
         """Queue an identity. See Whisperr.identify for the fields."""
         user_id = fields["external_user_id"]
         if not user_id and is_nobody(user_id):
+            self.ignore("no user", "identify")
             return
         if self.closed:
             self.refuse_closed()
             return
+        if self._filter is not None:
+            changed = self._filter.identity(fields)
+            if changed is None:
+                self.leave_out("identify")
+                return
+            fields = changed
         body = self._encoder.identity(fields)
         self._queue.put(self._kept(Identity(self._ledger.numbers.next(), body)))
         self.intake.after_put()
@@ -116,7 +126,20 @@ class Engine:
             else:
                 sender.finish_exit()
 
-    def refuse(self, error: Exception) -> None:
+    def ignore(self, why: str, event_type: object) -> None:
+        """Count a call that says nothing, and say so at debug."""
+        self._ledger.ignored.add(1)
+        if says_all():
+            say(logging.DEBUG, f"ignored a call: {why}{listed(self._legal_type(event_type))}")
+
+    def leave_out(self, event_type: object) -> None:
+        """Count a call that ``before_send`` wants not to be sent: no loss, so nobody is called."""
+        self._ledger.dropped[Reason.LEFT_OUT].add(1)
+        if says_all():
+            types = listed(self._legal_type(event_type))
+            say(logging.DEBUG, f"before_send left out a call{types}")
+
+    def refuse(self, error: Exception, event_type: object = None) -> None:
         """Report a call that can't be queued. It counts as accepted and dropped.
 
         An exception of a signal handler that came in between is none of ours: raised again.
@@ -130,7 +153,8 @@ class Engine:
             message, detail = str(error), ".".join(error.path) or None  # type: ignore[attr-defined]
         else:  # its text may hold anything
             message, detail = kind.__name__, None
-        self._drop(Reason.REFUSED, f"refused a call: {message}", detail)
+        types = self._legal_type(event_type)
+        self._drop(Reason.REFUSED, f"refused a call: {message}", detail, types)
 
     def refuse_closed(self) -> None:
         """A call after the shutdown: counted, and reported once."""
@@ -140,11 +164,23 @@ class Engine:
         self._has_told_closed = True
         self._drop(Reason.CLOSED, "the client is shut down: this call and all later ones are lost")
 
-    def _drop(self, reason: Reason, message: str, detail: str | None = None) -> None:
+    def _legal_type(self, given: object) -> tuple[str, ...]:
+        """An event type that may be told: the legal ones are, others may be anything."""
+        if type(given) is str and (given == "identify" or given in self._encoder.event_types):
+            return (str(given),)
+        return ()
+
+    def _drop(
+        self,
+        reason: Reason,
+        message: str,
+        detail: str | None = None,
+        types: tuple[str, ...] = (),
+    ) -> None:
         self._ledger.dropped[reason].add(1)
         self._ledger.last_error = message
         with suppress(Superseded):  # a child goes on where the callback left: in the caller
-            self._reporter.lost(1, message, detail=detail)
+            self._reporter.lost(dropped(1, message, detail=detail, types=types))
 
     # --- delivering: any thread
 
@@ -209,6 +245,7 @@ class Engine:
             "requests": transport.requests if transport else 0,
             "retries": transport.retries if transport else 0,
             "splits": ledger.splits,
+            "ignored": ledger.ignored.read(),
             "bytes": transport.bytes_sent if transport else 0,
             "last_error": ledger.last_error,
         }
@@ -318,6 +355,15 @@ class Engine:
         return sender
 
 
+def call_filter(settings: Settings) -> CallFilter | None:
+    """What sees each call of these settings' client before it is encoded; None: nothing does."""
+    if settings.before_send is None and not settings.redact:
+        return None
+    from whisperr._encoding.call_filter import CallFilter  # the client's constructor has it
+
+    return CallFilter(settings.before_send, settings.redact)
+
+
 class LazyEngine:
     """What a client has before its first call: what an engine is made of, and nothing more."""
 
@@ -338,13 +384,13 @@ class LazyEngine:
         engine = Engine(self._settings, self._encoder)
         return self._successors.setdefault(id(engine.token), engine)
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: Exception, event_type: object = None) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
         if came_from_handler(error):
             raise error
         with suppress(Superseded):
             reporter = Reporter(self._settings.on_error, token_of_this_process())
-            reporter.lost(1, f"refused a call: {type(error).__name__}")
+            reporter.lost(dropped(1, f"refused a call: {type(error).__name__}"))
 
     def retire(self) -> None:
         """The client was garbage collected: there is nothing to end."""

@@ -20,11 +20,23 @@ from __future__ import annotations
 import time
 from datetime import datetime
 from io import SEEK_CUR
-from typing import Callable, Iterator, Mapping, Protocol
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Protocol
 
 from whisperr._delivery.queue import RecordQueue
-from whisperr._encoding.calls import Encoder, Refused, message_id_text, nanoseconds
+from whisperr._encoding.calls import (
+    Encoder,
+    Refused,
+    encode_call,
+    mapping,
+    message_id_text,
+    nanoseconds,
+    user_id_text,
+)
 from whisperr._encoding.records import CALL_OPENING, Event
+from whisperr._encoding.values import members
+
+if TYPE_CHECKING:  # what few clients have
+    from whisperr._encoding.call_filter import CallFilter
 
 Properties = Mapping[str, object]
 
@@ -41,6 +53,11 @@ def is_nobody(user_id: object) -> bool:
     return user_id is None or user_id == ""
 
 
+def _as_dict(given: object, name: str) -> dict[Any, Any]:
+    """Of a mapping of any kind, or of None."""
+    return {} if given is None else dict(members(mapping(given, name)))
+
+
 class Accepting(Protocol):
     """The engine, as an Intake needs it."""
 
@@ -50,7 +67,13 @@ class Accepting(Protocol):
     def deliver_late(self) -> None:
         """The exit has begun, so nobody else will deliver what was just queued."""
 
-    def refuse(self, error: Exception) -> None:
+    def ignore(self, why: str, event_type: object) -> None:
+        """The call says nothing: count it."""
+
+    def leave_out(self, event_type: object) -> None:
+        """``before_send`` wants the call not to be sent: count it."""
+
+    def refuse(self, error: Exception, event_type: object = None) -> None:
         """The call can't be queued: report it, count it."""
 
     def refuse_closed(self) -> None:
@@ -68,6 +91,7 @@ class Intake:
         "beside_call",
         "event_types",
         "events",
+        "filter",
         "identities",
         "is_ending",
         "max_size",
@@ -82,10 +106,13 @@ class Intake:
         encoder: Encoder,
         queue: RecordQueue,
         numbers: Iterator[int],
+        call_filter: CallFilter | None = None,
     ) -> None:
         self._engine = engine
         self._encoder = encoder
-        self.event_types = encoder.event_types
+        self.filter = call_filter
+        #: With a filter none is known, so that every call leaves the common path there.
+        self.event_types = encoder.event_types if call_filter is None else {}
         self.numbers = numbers  # the next one is the next record's
         self.queue = queue
         self.events, self.identities = queue.events, queue.identities
@@ -109,9 +136,59 @@ class Intake:
 
     # --- the uncommon calls
 
+    def ignore(self, why: str, event_type: object = None) -> None:
+        """A call without a user, or without an event type."""
+        self._engine.ignore(why, event_type)
+
     def event_type(self, given: object) -> str:
         """As it is sent; "" for an empty one. Refused, unless it is legal."""
         return self._encoder.event_type(given) if given else ""
+
+    def put_filtered(
+        self,
+        external_user_id: object,
+        event_type: object,
+        properties: object,
+        context: object,
+        occurred_at: object,
+        message_id: object,
+    ) -> None:
+        """Queue what the client's filter makes of a call."""
+        if self.max_size == _NOTHING_FITS or self.filter is None:
+            self._engine.refuse_closed()
+            return
+        call = self.filter.event(
+            {
+                "external_user_id": external_user_id,
+                "event_type": event_type,
+                "properties": properties
+                if type(properties) is dict
+                else _as_dict(properties, "properties"),
+                "context": {} if context is None else _as_dict(context, "context"),
+                "occurred_at": occurred_at,
+                "message_id": message_id,
+            }
+        )
+        if call is None:
+            self._engine.leave_out(event_type)
+            return
+        get = call.get
+        user_id, kind, given = get("external_user_id"), get("event_type"), get("properties")
+        if not user_id and is_nobody(user_id):
+            self.ignore("no user", kind)
+            return
+        known = self._encoder.event_types.get(kind) if type(kind) is str else None
+        text = known or self.event_type(kind)
+        if not text:
+            self.ignore("no event type")
+            return
+        if type(user_id) is not str:
+            user_id = user_id_text(user_id)
+        if type(given) is not dict:
+            given = _as_dict(given, "properties")
+        self.put(
+            encode_call(user_id, text, given), get("context"), get("occurred_at"), get("message_id")
+        )
 
     def put(
         self,
@@ -133,8 +210,10 @@ class Intake:
         if size > self.max_size:
             raise Refused(f"an event of over max_event_bytes ({self._encoder.max_event_bytes})")
         self.append((next(self.numbers), when, encoded[RECORDED], extra, None))
-        self.add_bytes(size + self.beside_call, SEEK_CUR)
-        self.after_put()
+        total = self.add_bytes(size + self.beside_call, SEEK_CUR)
+        waiting = len(self.events) + len(self.identities)
+        if waiting >= self.queue.look_at or total > self.max_total:
+            self.after_put()
 
     def after_put(self) -> None:
         """Keep the limits, and wake the sender when it wants to be."""

@@ -26,7 +26,7 @@ from itertools import repeat
 from typing import Any, Callable, Iterable, Iterator, Protocol
 
 from whisperr._atomic import Counter
-from whisperr._encoding.records import Event, Identity, Record
+from whisperr._encoding.records import Event, Identity, Record, type_of
 
 
 class Sizes(Protocol):
@@ -39,11 +39,15 @@ class Sizes(Protocol):
         """Of each of many."""
 
 
+_EVICTED_TYPES = 32  # that are remembered, to be told
+
+
 class RecordQueue:
     """Events and identities that wait, and those in flight."""
 
     __slots__ = (
         "_evicted",
+        "_evicted_types",
         "_in_flight",
         "_look_latest",
         "_moves",
@@ -79,6 +83,7 @@ class RecordQueue:
         self._in_flight: deque[Record] = deque()
         self._sizes = sizes
         self._evicted = Counter()
+        self._evicted_types: deque[str] = deque(maxlen=_EVICTED_TYPES)  # of the latest
         self._spill = spill  # False: the record is on no disk, and so it is lost
         self._reported = 0
         self._moves = 0  # odd while the sender has a record in its hands, in no deque
@@ -109,6 +114,7 @@ class RecordQueue:
             return
         self.bytes.add(-self._size_of(record))
         if not self._spill(record):
+            self._evicted_types.append(type_of(record))
             self._evicted.add(1)
 
     def wake_when(self, count: int) -> None:
@@ -148,11 +154,11 @@ class RecordQueue:
         """Records dropped by the limits so far."""
         return self._evicted.read()
 
-    def abandon(self) -> tuple[int, int]:
-        """Give up everything, what is in flight too; how many are lost, and how many on disk."""
+    def abandon(self) -> tuple[list[Record], int]:
+        """Give up everything, what is in flight too; what is lost, and how many are on disk."""
         records = [*_all_of(self._in_flight), *self.take_all()]
-        spilled = sum(map(self._spill, records))
-        return len(records) - spilled, spilled
+        lost = [record for record in records if not self._spill(record)]
+        return lost, len(records) - len(lost)
 
     def take_all(self) -> list[Record]:
         """Remove all that waits, identities first: for another queue, or for none."""
@@ -232,6 +238,10 @@ class RecordQueue:
         total = self._evicted.read()
         fresh, self._reported = total - self._reported, total
         return fresh
+
+    def newly_evicted_types(self) -> list[str]:
+        """Event types of the latest evictions since this was last asked."""
+        return list(_all_of(self._evicted_types))
 
     def _lease(self, queue: deque[Any], count: int) -> list[Any]:
         """Nothing else is in flight when a lease begins: the one before was settled or restored."""

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import logging
 import math
 import threading
 from collections import deque
@@ -36,11 +37,11 @@ from whisperr._clock import monotonic
 from whisperr._delivery.delivery_pass import DeliveryPass
 from whisperr._delivery.queue import RecordQueue
 from whisperr._encoding.calls import Encoder
-from whisperr._encoding.records import Record, renumbered, with_own_id
+from whisperr._encoding.records import Record, renumbered, types_of, with_own_id
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, Superseded, logger
+from whisperr._reporting.reports import Reporter, Superseded, dropped, say
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -326,14 +327,18 @@ class SenderThread:
 
     def _abandon(self) -> bool:
         """Give up what is left, and say so. True when nothing was."""
-        count, spilled = self.queue.abandon()
+        lost, spilled = self.queue.abandon()
+        count = len(lost)
         if spilled:
-            logger.info("%d records stay in the journal, for the next process", spilled)
+            plural = "record stays" if spilled == 1 else "records stay"
+            say(logging.INFO, f"{spilled} {plural} in the journal, for the next process")
         if count:
             self._ledger.dropped[Reason.UNDELIVERED].add(count)
             message = f"lost {count} record{'' if count == 1 else 's'}: no time was left to deliver"
             self._ledger.last_error = message
-            self._reporter.lost(count, message)
+            why = self._delivery_pass.trouble
+            error = dropped(count, message, types=types_of(lost), cause=why and why.what)
+            self._reporter.lost(error, why.change if why else "")
         return count + spilled == 0
 
     def _pass_here(self, deadline: float) -> bool:
@@ -428,7 +433,7 @@ class SenderThread:
         except Superseded:
             raise
         except BaseException as error:  # a defect, or a SystemExit of a callback: go on
-            logger.error("a delivery pass failed: %s", type(error).__name__)
+            say(logging.ERROR, f"a delivery pass failed: {type(error).__name__}")
         if closing and not self.is_settled:
             return self._end()
         if self._phase.read() is Phase.OPEN or self.queue.pending():

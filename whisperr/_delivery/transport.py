@@ -11,12 +11,15 @@ not, but kept for the next pass, and its session, which may hold stand-ins, is t
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from typing import TYPE_CHECKING, Callable
 
 from whisperr._clock import monotonic
+from whisperr._delivery.answers import explain_no_answer
 from whisperr._delivery.outcome import NoAnswer, Outcome, Reply, outcome_of
 from whisperr._process import exits
+from whisperr._reporting.reports import say, says_all
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -62,15 +65,19 @@ class Transport:
         #: ... and its answer asked for so many seconds before the next one.
         self.retry_after: float | None = None
 
-    def send(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Reply:
+    def send(
+        self, path: str, body: bytes, headers: dict[str, str] | None = None, what: str = ""
+    ) -> Reply:
+        """``what``: the records in it, in words, for a debug line."""
         try:
-            return self._send(path, body, headers or {})
+            return self._send(path, body, headers or {}, what)
         except Exception as error:  # the one border where foreign errors end
             self.close()
             return _failed(error)
 
-    def _send(self, path: str, body: bytes, headers: dict[str, str]) -> Reply:
+    def _send(self, path: str, body: bytes, headers: dict[str, str], what: str) -> Reply:
         retries = self._opened().retries
+        reply = Reply(Outcome.RETRY)
         while True:
             seconds = self._time_left()
             if seconds <= 0:
@@ -80,6 +87,7 @@ class Transport:
             self.bytes_sent += len(body)
             wait = self.retry_after = None
             self.is_in_trouble = True  # until it is known to be otherwise
+            begun = monotonic()
             try:
                 answer = self._opened().post(path, body, headers, seconds)
             except NoAnswer as error:
@@ -88,6 +96,13 @@ class Transport:
                 outcome = outcome_of(answer.status, answer.content_type)
                 reply = Reply(outcome, answer.status, answer.detail)
                 wait = self.retry_after = answer.retry_after
+            if says_all():
+                said = _in_words(reply, self._settings.base_url, seconds)
+                took = 1000 * (monotonic() - begun)
+                say(
+                    logging.DEBUG,
+                    f"POST {path}: {what}, {len(body)} bytes: {said} in {took:.0f} ms",
+                )
             if reply.outcome is not Outcome.RETRY:
                 self.is_in_trouble = False
                 return reply
@@ -97,7 +112,7 @@ class Transport:
             retries = left
             if not self._pause(retries.get_backoff_time() if wait is None else wait):
                 break
-        return Reply(Outcome.RETRY, interrupted=True)
+        return reply._replace(interrupted=True)
 
     def _time_left(self) -> float:
         """For the next attempt."""
@@ -124,6 +139,13 @@ class Transport:
         if session is not None:
             with contextlib.suppress(Exception):
                 session.close()
+
+
+def _in_words(reply: Reply, url: str, seconds: float) -> str:
+    if reply.status is not None:
+        return f"status {reply.status}"
+    why = explain_no_answer(reply.error or "", reply.detail, url, seconds).what
+    return f"no answer ({why.rstrip('.')})"
 
 
 def _failed(error: BaseException) -> Reply:

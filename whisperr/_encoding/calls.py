@@ -16,7 +16,18 @@ from typing import Any, Callable
 from whisperr._encoding import arguments
 from whisperr._encoding.records import CALL_OPENING, Event
 from whisperr._encoding.unencodable import Unencodable, type_name
-from whisperr._encoding.values import MAX_DEPTH, encode, encode_by_rules, key_text, members
+from whisperr._encoding.values import (
+    MAX_DEPTH,
+    OPTIONS,
+    convert,
+    dumps,
+    encode,
+    encode_by_rules,
+    is_plain,
+    is_tracked,
+    key_text,
+    members,
+)
 from whisperr._version import SDK_NAME, __version__
 
 CHANNELS = ("email", "sms", "push")
@@ -119,6 +130,20 @@ class Encoder:
         """``size`` of each; of a batch it is cheaper."""
         overhead, size = self.overhead, self.size
         return [size(event) if event[3] else len(event[2]) + overhead for event in events]
+
+
+def encode_call(user_id: str, event_type: str, properties: Mapping[Any, Any]) -> bytes:
+    """The three members of a track() call, as track() itself encodes them in the common case.
+
+    Refused, or Unencodable, when it can't be sent.
+    """
+    call = {"external_user_id": user_id, "event_type": event_type, "properties": properties}
+    if type(properties) is dict and (not is_tracked(properties) or is_plain(properties)):
+        try:
+            return dumps(call, convert, OPTIONS)
+        except TypeError:  # a value that the encoder does not take
+            pass
+    return encode_call_by_rules(call)
 
 
 def encode_call_by_rules(call: dict[str, Any]) -> bytes:

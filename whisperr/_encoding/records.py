@@ -7,7 +7,9 @@ and identities never share a request, so they are two kinds of record.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Tuple, Union
+import re
+from collections import Counter
+from typing import Iterable, NamedTuple, Optional, Tuple, Union
 
 #: With this every encoded call begins, so no record holds it.
 CALL_OPENING = b'{"external_user_id":'
@@ -31,6 +33,22 @@ class Identity(NamedTuple):
 
 
 Record = Union[Event, Identity]
+
+
+_EVENT_TYPE = re.compile(rb'"(?:[^"\\]|\\.)*","event_type":"([a-z0-9_]+)"')
+
+
+def type_of(record: Record) -> str:
+    """The event type of a record, "identify" for an identity: what may be said of it in a log."""
+    if isinstance(record, Identity):
+        return "identify"
+    found = _EVENT_TYPE.match(record[2])
+    return found.group(1).decode() if found else "?"
+
+
+def types_of(records: Iterable[Record]) -> tuple[str, ...]:
+    """Their event types, the most frequent first."""
+    return tuple(name for name, _ in Counter(map(type_of, records)).most_common())
 
 
 def generated_id(prefix: bytes, number: int) -> bytes:

@@ -144,6 +144,18 @@ def snapshot(value: Any) -> Any:
         raise ValueError(f"{error}{at}") from None
 
 
+def plain(value: Any, name: str) -> Any:
+    """The value by the rules, in containers of its own, for who changes it before it is encoded.
+
+    An error says that it stands under ``name``.
+    """
+    try:
+        return _normalise(value, MAX_DEPTH)
+    except Unencodable as error:
+        error.path.insert(0, name)
+        raise
+
+
 def encode_by_rules(value: Any, depth: int) -> bytes:
     """encode(), for what the encoder must not see, or refused."""
     plain = _normalise(value, depth)

@@ -17,6 +17,7 @@ Fork: the child closes its copies (close_in_child) and has a journal of its own.
 from __future__ import annotations
 
 import errno
+import logging
 from itertools import chain as chained
 from itertools import groupby
 from typing import Callable, Iterator, Sequence
@@ -34,7 +35,7 @@ from whisperr._journal.space_limit import SpaceLimit
 from whisperr._process import at_fork
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import logger
+from whisperr._reporting.reports import say
 from whisperr._settings import Settings
 
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
@@ -194,7 +195,7 @@ class Journal:
         if not self._is_off:
             self._is_off = True
             why = reason(error) if error.errno else type(error).__name__
-            message = f"the journal can't be used ({why}): memory only until it works again"
+            message = f"the journal in {self._folder} can't be used ({why}): memory only until it works again"
             self._notices.add(message, f"{self._folder}: {error.strerror}")
 
     def _drop_oldest(self) -> bool:
@@ -235,7 +236,7 @@ class Journal:
             self._lost(self._log.abandon_deleted(), "the journal's files were deleted")
         if self._log.reopen() and self._is_off:
             self._is_off = False
-            logger.info("the journal works again")
+            say(logging.INFO, f"the journal in {self._folder} works again")
         self._log.close_full()
         self._retire_adopted()
         for log in self._adopted:  # or what is delivered from now on could not be noted

@@ -16,13 +16,14 @@ class Reason(enum.Enum):
 
     REFUSED = "refused"  # the call could not be encoded
     CLOSED = "closed"  # the client was shut down before
+    LEFT_OUT = "before_send"  # the application's hook said so
     OVERFLOW = "overflow"  # the queue was full, and this was the oldest
     REJECTED = "rejected"  # the server would not have it
     UNDELIVERED = "undelivered"  # still there at the deadline of an exit or a shutdown
     JOURNAL = "journal"  # on disk alone, and there deleted: too large, or damaged
 
 
-_AT_ONCE = (Reason.REFUSED, Reason.CLOSED)
+_AT_ONCE = (Reason.REFUSED, Reason.CLOSED, Reason.LEFT_OUT)
 
 
 class Ledger:
@@ -38,6 +39,7 @@ class Ledger:
         self.dropped: dict[Reason, Counter] = {
             reason: Counter() for reason in Reason if reason is not Reason.OVERFLOW
         }
+        self.ignored = Counter()  # calls without a user or an event type: not even accepted
         self.splits = 0
         self.last_error: str | None = None
 

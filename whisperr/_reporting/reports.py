@@ -1,7 +1,9 @@
 """How the application hears of trouble: one line of the logger, one call of ``on_error``.
 
-Neither keys nor personal data reach the logger: a message is a fixed sentence with
-numbers, and what may hold more goes into ``WhisperrError.detail``, for on_error only.
+Each line begins with the name of the library, and says what, how many, of which event types, why,
+and, once, what to do. Neither keys nor personal data reach the logger: a line is made of fixed
+sentences, numbers and event types, and what may hold more goes into ``WhisperrError.detail``, for
+on_error only. The parts are also fields of the log record, for handlers that write JSON.
 Called without any lock held, from the caller's thread (a refused call, a shutdown) or from
 the sender's. The callback may do anything, a fork included.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import Callable
+from typing import Any, Callable, Sequence, TextIO
 
 from whisperr._errors import DROPPED, JOURNAL, WhisperrError
 from whisperr._process.fork_token import ForkToken
@@ -19,7 +21,9 @@ from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
 
-_DEBUG_FORMAT = "[whisperr %(process)d] %(levelname)s %(message)s"
+_NAME = "whisperr: "
+_MAX_TYPES = 3  # event types in a line
+_LOOK_FURTHER = "`whisperr doctor` looks further."
 
 
 class Superseded(BaseException):
@@ -30,6 +34,30 @@ class Superseded(BaseException):
     """
 
 
+def say(level: int, text: str, **fields: Any) -> None:
+    """One line of the logger. What a filter or a handler of the application raises ends here.
+
+    Args:
+        text: A sentence without the name of the library.
+        fields: What a handler may want as values: attributes ``whisperr_...`` of the record.
+    """
+    extra = {f"whisperr_{name}": value for name, value in fields.items()}
+    _isolated(lambda: logger.log(level, "%s%s", _NAME, text, extra=extra))
+
+
+def says_all() -> bool:
+    """Whether a debug line would be written."""
+    return logger.isEnabledFor(logging.DEBUG)
+
+
+def listed(types: Sequence[str]) -> str:
+    """Event types in brackets; "" for none."""
+    if not types:
+        return ""
+    more = len(types) - _MAX_TYPES
+    return f" ({', '.join(types[:_MAX_TYPES])}{f' and {more} more' if more > 0 else ''})"
+
+
 class Reporter:
     """Reports of one engine."""
 
@@ -37,35 +65,69 @@ class Reporter:
         self._on_error = on_error
         self._token = token
         self._stopped: str | None = None  # the type of trouble last warned of
+        self._advised: set[str] = set()  # what was said once
 
-    def lost(
-        self, count: int, message: str, status: int | None = None, detail: str | None = None
-    ) -> None:
-        """Records are gone for good. Always a WARNING."""
-        self._tell(logging.WARNING, WhisperrError(DROPPED, message, status, count, detail))
+    def lost(self, error: WhisperrError, change: str = "") -> None:
+        """Records are gone for good. Always a WARNING. ``change``: what to do about it."""
+        self._tell(logging.WARNING, error, change)
 
-    def kept(self, error: WhisperrError) -> None:
+    def kept(self, error: WhisperrError, change: str) -> None:
         """A pass gave up, nothing is lost. A WARNING the first time, until a delivery succeeds."""
         level = logging.DEBUG if self._stopped == error.type else logging.WARNING
         self._stopped = error.type
-        self._tell(level, error)
+        self._tell(level, error, change)
 
     def troubled(self, message: str, detail: str | None) -> None:
         """The journal does not do what it is there for. A WARNING; nothing is lost yet."""
-        self._tell(logging.WARNING, WhisperrError(JOURNAL, message, None, 0, detail))
+        error = WhisperrError(JOURNAL, message, None, 0, detail)
+        self._tell(logging.WARNING, error, "`whisperr doctor --journal-dir DIR` looks at it.")
 
     def delivered(self) -> None:
         self._stopped = None
 
-    def _tell(self, level: int, error: WhisperrError) -> None:
+    def _tell(self, level: int, error: WhisperrError, change: str) -> None:
         try:
-            _isolated(lambda: logger.log(level, "%s: %s", error.type, error.message))
+            say(level, self._line(error, change), **_fields(error))
             if self._on_error is not None:
                 on_error = self._on_error
                 _isolated(lambda: on_error(error))
         finally:
             if not self._token[0]:
                 raise Superseded
+
+    def _line(self, error: WhisperrError, change: str) -> str:
+        parts = [f"{error.type}: {error.message}{listed(error.event_types)}"]
+        if error.cause:
+            parts[0] += "."
+            parts.append(error.cause)
+        if change and change not in self._advised:
+            self._advised.add(change)
+            parts[0] = parts[0].rstrip(".") + "."
+            parts.append(change)
+            if error.type != JOURNAL:
+                parts.append(_LOOK_FURTHER)
+        return " ".join(parts)
+
+
+def _fields(error: WhisperrError) -> dict[str, Any]:
+    return {
+        "error": error.type,
+        "count": error.count,
+        "status": error.status,
+        "event_types": error.event_types,
+    }
+
+
+def dropped(
+    count: int,
+    message: str,
+    status: int | None = None,
+    detail: str | None = None,
+    types: Sequence[str] = (),
+    cause: str | None = None,
+) -> WhisperrError:
+    """What ``on_error`` gets for records that are gone for good."""
+    return WhisperrError(DROPPED, message, status, count, detail, tuple(types), cause)
 
 
 def _isolated(report: Callable[[], object]) -> None:
@@ -77,11 +139,41 @@ def _isolated(report: Callable[[], object]) -> None:
             sys.stderr.write(f"whisperr: a report raised {type(raised).__name__}, ignored\n")
 
 
+# --- debug=True
+
+
+class _Formatter(logging.Formatter):
+    """The name of the library once, with the process; tracebacks of others as they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = record.getMessage()
+        text = text[len(_NAME) :] if text.startswith(_NAME) else text
+        return f"whisperr[{record.process}] {record.levelname} {text}"
+
+
+class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]  # generic from 3.11 on
+    """To what ``sys.stderr`` is now: a test or a daemon replaces it, and closes the one before."""
+
+    whisperr_debug = True
+
+    @property
+    def stream(self) -> TextIO | None:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, stream: object) -> None:
+        pass
+
+    def emit(self, record: logging.LogRecord) -> None:
+        stream = sys.stderr
+        if stream is not None and not getattr(stream, "closed", False):
+            super().emit(record)
+
+
 def log_to_stderr() -> None:
     """``debug=True``: everything the logger says, to stderr. Twice is once."""
     logger.setLevel(logging.DEBUG)
     if not any(getattr(handler, "whisperr_debug", False) for handler in logger.handlers):
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter(_DEBUG_FORMAT))
-        handler.whisperr_debug = True  # type: ignore[attr-defined]
+        handler = _CurrentStderr()
+        handler.setFormatter(_Formatter())
         logger.addHandler(handler)

@@ -22,6 +22,7 @@ COMMANDS = {
         "look at a journal folder, deliver or delete what is in it",
     ),
     "doctor": ("whisperr.cli.doctor", "look at this environment, and say what is wrong"),
+    "config": ("whisperr.cli.config", "show every option, what holds here, and where it is from"),
     "sandbox": ("whisperr.sandbox.command", "run the ingestion API on this machine"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import stat
 from pathlib import Path
@@ -49,13 +50,24 @@ def examine(text: str) -> Iterator[Finding]:
 
 def _missing(path: Path) -> Iterator[Finding]:
     """The first client makes it, if it may."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if above.is_dir() and os.access(str(above), os.W_OK | os.X_OK):
         yield ok(ABOUT, f"{path} does not exist yet; the first event makes it")
         yield from _space(above)
         yield from _file_system(above)
     else:
-        yield wrong(ABOUT, f"{path} does not exist, and can't be made.", f"mkdir -m 700 {path}")
+        made = " ".join(
+            shlex.quote(str(folder)) for folder in [*reversed(missing), path.absolute()]
+        )
+        why = f"{above} is no folder" if not above.is_dir() else f"this user can't write to {above}"
+        yield wrong(
+            ABOUT,
+            f"{path} does not exist, and can't be made: {why}.",
+            f"As a user who may: mkdir -m 700 {made}, and chown it to this user. Or name another."
+            if above.is_dir()
+            else "Name another folder.",
+        )
 
 
 def _access(path: Path, found: os.stat_result) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from whisperr._encoding.bodies import EVENTS_PATH, batch
 from whisperr._encoding.calls import Encoder
 from whisperr._encoding.records import CALL_OPENING
 from whisperr._encoding.values import encode
-from whisperr._settings import Settings, make_settings, option_names
+from whisperr._settings import Settings, make_settings
 from whisperr.cli._findings import Finding, advice, ok, wrong
 
 ABOUT = "test event"
@@ -28,11 +28,10 @@ NAME = "whisperr_doctor"  # the event and its user
 GRACE = 1.0  # seconds more than a request may take, for what has no time-out: the look-up of a name
 
 
-def settings_for(key: str | None, base_url: str, timeout: float) -> Settings:
-    """Raises ValueError, naming what is unusable."""
-    options = {name: getattr(Settings, name) for name in option_names()}
-    options.update(base_url=base_url, request_timeout=timeout, max_retries=0)
-    return make_settings(key, options)
+def settings_for(key: str | None, base_url: str | None, timeout: float) -> Settings:
+    """Those of the environment, for one request. Raises ValueError, naming what is unusable."""
+    given = {"request_timeout": timeout, "max_retries": 0, "disabled": False, "on_error": None}
+    return make_settings(key, given if base_url is None else {**given, "base_url": base_url})
 
 
 def examine(settings: Settings) -> Iterator[Finding]:

@@ -11,8 +11,15 @@ import os
 from typing import Iterator
 
 from whisperr import _console
-from whisperr._settings import DEFAULT_BASE_URL, Settings
-from whisperr.cli import _application, _journal_folder, _servers, _test_event, _versions
+from whisperr._settings import DEFAULT_BASE_URL, Settings, find, variable_of
+from whisperr.cli import (
+    _application,
+    _environment,
+    _journal_folder,
+    _servers,
+    _test_event,
+    _versions,
+)
 from whisperr.cli._findings import (
     ADVICE,
     OK,
@@ -25,7 +32,7 @@ from whisperr.cli._findings import (
     wrong,
 )
 
-KEY, URL, JOURNAL = "WHISPERR_API_KEY", "WHISPERR_BASE_URL", "WHISPERR_JOURNAL_DIR"
+KEY, URL, JOURNAL = map(variable_of, ("api_key", "base_url", "journal_dir"))
 TIMEOUT = 10.0  # seconds
 LONGEST_TIMEOUT = 600.0  # seconds
 
@@ -82,6 +89,7 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     settings = _settings(options)
     servers = _servers.Servers()
     yield from _versions.examine()
+    yield from _environment.examine(os.environ)
     yield from _servers.gunicorn(options.gunicorn, options.timeout, servers)
     yield from _servers.uwsgi(options.uwsgi, servers)
     if options.app:
@@ -99,22 +107,19 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
 
 def _settings(options: argparse.Namespace) -> Settings | Finding:
     """For the test event, or why there can be none. An unusable --base-url is a ValueError."""
-    key, url = os.environ.get(KEY), os.environ.get(URL) or DEFAULT_BASE_URL
     if options.base_url is not None:
         try:
-            _test_event.settings_for("wrk_any", options.base_url, options.timeout)
+            find("base_url", {"base_url": options.base_url}, {})
         except ValueError as error:
             raise ValueError(f"--{error}".replace("base_url", "base-url")) from None
-        url = options.base_url
-    if not key:
+    if not os.environ.get(KEY):
         return advice(
             _test_event.ABOUT, f"None was sent: {KEY} is not set.", f"{KEY}=wrk_... whisperr doctor"
         )
     try:
-        return _test_event.settings_for(key, url, options.timeout)
+        return _test_event.settings_for(None, options.base_url, options.timeout)
     except ValueError as error:
-        text = str(error).replace("api_key", KEY).replace("base_url", URL)
-        return wrong(_test_event.ABOUT, f"None can be sent: {text}.", "Correct the environment.")
+        return wrong(_test_event.ABOUT, f"None can be sent: {error}.", "Correct the environment.")
 
 
 def _seconds(text: str) -> float:

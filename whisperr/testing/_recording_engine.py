@@ -80,9 +80,15 @@ class RecordingEngine(Engine):
             _tell(tracked(event, os.getpid()))
         self._ledger.delivered.add(1)
 
-    def _drop(self, reason: Reason, message: str, detail: str | None = None) -> None:
+    def _drop(
+        self,
+        reason: Reason,
+        message: str,
+        detail: str | None = None,
+        types: tuple[str, ...] = (),
+    ) -> None:
         _tell(Refused(message, detail, _caller(), os.getpid()))
-        super()._drop(reason, message, detail)
+        super()._drop(reason, message, detail, types)
 
     def _sender(self) -> SenderThread | None:
         return None  # whatever asks for one has nothing to deliver

@@ -28,7 +28,8 @@ class SandboxAccount:
     def client(self, **options: Any) -> Whisperr:
         """A client that sends here, and is shut down with the test.
 
-        It sends also while ``whisperr_events`` records what all others are told.
+        It sends also while ``whisperr_events`` records what all others are told, and where
+        ``WHISPERR_DISABLED`` switches the others off.
 
         Args:
             options: Those of ``Whisperr``. ``api_key`` and ``base_url`` are those of the sandbox
@@ -37,7 +38,9 @@ class SandboxAccount:
         Raises:
             ValueError: An option is unusable.
         """
-        client = SandboxClient(**{"api_key": self.key, "base_url": self.url, **options})
+        client = SandboxClient(
+            **{"api_key": self.key, "base_url": self.url, "disabled": False, **options}
+        )
         self._clients.append(client)
         return client
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import uuid
 from argparse import ArgumentParser
@@ -12,8 +11,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from whisperr import Whisperr, WhisperrError, explain
-from whisperr.integrations.django._client import given_options, new_client, problem_text
+from whisperr import WhisperrError, explain
+from whisperr.integrations.django._client import new_client, problem_text
 
 EVENT = "whisperr_test"
 TIMEOUT = 15.0  # seconds
@@ -35,7 +34,6 @@ class Command(BaseCommand):
     def handle(self, *, user: str, timeout: float, **options: Any) -> None:
         reports: list[WhisperrError] = []
         try:
-            url = given_options().get("base_url", _default("base_url"))
             client = new_client(on_error=reports.append, max_retries=0)
         except Exception as error:
             raise CommandError(
@@ -43,6 +41,7 @@ class Command(BaseCommand):
             ) from None
         if not client.ready:
             raise CommandError("Nothing was sent: WHISPERR_DISABLED switches whisperr off.")
+        url = client.base_url
         message_id = f"{EVENT}-{uuid.uuid4().hex}"
         self._print(f"Sending one event {EVENT!r} for the user {user!r} to {url} ...")
         with _silence():  # what the logger would say is said here, in more words
@@ -76,10 +75,6 @@ def _explain(reports: list[WhisperrError], settled: bool, timeout: float, url: s
         return f"The server can't be reached. {explain(report, url)}"
     said = f"\nIn its own words: {report.detail}" if report.detail else ""
     return explain(report, url) + said
-
-
-def _default(option: str) -> Any:
-    return inspect.signature(Whisperr).parameters[option].default
 
 
 def _seconds(text: str) -> float:
