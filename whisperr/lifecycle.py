@@ -7,12 +7,16 @@ together.
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any, Callable
+
 from whisperr._client import live_engines
 from whisperr._clock import monotonic
+from whisperr._reporting import observers
 from whisperr._reporting.reports import Superseded
 from whisperr._settings import check_timeout
 
-__all__ = ["flush_all", "shutdown_all", "start_all"]
+__all__ = ["after_pass", "flush_all", "shutdown_all", "start_all", "stats_all"]
 
 
 def start_all() -> None:
@@ -79,3 +83,41 @@ def shutdown_all(timeout: float | None = None) -> bool:
     except Superseded:
         return False
     return all(settled)
+
+
+def stats_all() -> dict[str, Any]:
+    """``Whisperr.stats()`` of all clients together, of this process: for metrics.
+
+    ``dropped`` is a dict, as there; ``last_error`` is left out.
+    """
+    total: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    for engine in live_engines():
+        stats = engine.stats()
+        dropped.update(stats.pop("dropped"))
+        del stats["last_error"]
+        total.update(stats)
+    return {**{name: total[name] for name in _SUMS}, "dropped": dict(dropped)}
+
+
+def after_pass(callback: Callable[[], object]) -> None:
+    """Call this from now on after each delivery pass, and when an exit has given up the rest.
+
+    In the thread that has delivered, before a ``flush()`` that waits returns; in forked children,
+    too. What it raises is ignored. It must not wait for anybody.
+    """
+    observers.add(callback)
+
+
+_SUMS = (
+    "accepted",
+    "adopted",
+    "delivered",
+    "pending",
+    "spilled",
+    "requests",
+    "retries",
+    "splits",
+    "ignored",
+    "bytes",
+)

@@ -63,8 +63,14 @@ def test_classes_say_their_public_home(name: str) -> None:
 
 
 def test_lifecycle_names() -> None:
-    """`whisperr.lifecycle` exports three functions."""
-    assert sorted(lifecycle.__all__) == ["flush_all", "shutdown_all", "start_all"]
+    """`whisperr.lifecycle` exports these functions."""
+    assert sorted(lifecycle.__all__) == [
+        "after_pass",
+        "flush_all",
+        "shutdown_all",
+        "start_all",
+        "stats_all",
+    ]
     assert all(callable(getattr(lifecycle, name)) for name in lifecycle.__all__)
 
 
