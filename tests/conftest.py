@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +57,15 @@ def server() -> Iterator[Sandbox]:
 def key() -> str:
     """An API key no other test uses: all that the server counts, it counts by key."""
     return f"wrk_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def public_path() -> Iterator[Path]:
+    """A folder that every user of the machine can enter. pytest's own is for one user alone, and each
+    run of pytest that begins makes it so again."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ once is one operation of the interpreter that cannot be divided.
     Turn        ``dict.setdefault``; ``frame.clear`` refuses a frame that is being executed
 
 With the global interpreter lock all of these hold: each is one call into C that runs no Python
-code on the way.
+code on the way. Without it each takes the lock of its one object, for no longer than the call; so it
+is since CPython 3.14.7 (docs/explanation/concurrency.md has the table). One set of cells serves both.
 """
 
 from __future__ import annotations
@@ -25,6 +26,17 @@ from types import FrameType
 from typing import Callable, Generic, Iterable, Iterator, TypeVar
 
 T = TypeVar("T")
+
+_WITHOUT_LOCK = (3, 14, 7)  # the first CPython in which they hold without an interpreter lock
+
+
+def holds(version: tuple[int, ...], has_lock: bool) -> bool:
+    """Whether all of them are indivisible in such an interpreter."""
+    return has_lock or version >= _WITHOUT_LOCK
+
+
+#: In this one, as it was started.
+HOLDS = holds(tuple(sys.version_info[:3]), getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 class Counter:

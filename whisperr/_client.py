@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
+import warnings
 from datetime import datetime
 from functools import wraps
 from io import SEEK_CUR
 from typing import TYPE_CHECKING, Any, Callable, Mapping, Pattern, Sequence, TypeVar, Union, cast
 
+from whisperr import _atomic
 from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
 from whisperr._delivery.intake import RECORDED, is_nobody
 from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
+from whisperr._imports import finish as finish_imports
 from whisperr._process.registry import Registry
 from whisperr._reporting.reports import Superseded, log_to_stderr, say
 from whisperr._settings import (
@@ -135,10 +139,15 @@ class Whisperr:
         if settings.debug:
             log_to_stderr()
         if not settings.disabled:
+            if not _atomic.HOLDS:
+                _warn_once()
             import whisperr._delivery.transport  # requests: now, and not while sending
 
             if settings.journal_dir is not None:
                 import whisperr._journal.journal  # noqa: F401
+            if "asyncio" in sys.modules:
+                import concurrent.futures.thread  # noqa: F401  # where aflush() waits
+            finish_imports()
         self._engine = _engine_factory(self, None)
         _clients.add(self)
 
@@ -378,6 +387,16 @@ class Whisperr:
         if engine is not None:
             engine.retire()
 
+    # --- another process without a fork
+
+    def _renew_engine(self) -> None:
+        """An engine with ids and a session of its own. The one before delivers what it holds."""
+        before = self._engine
+        if isinstance(before, Engine) and before.token[0]:
+            self._engine = before.replacement()
+            if self._engine is not before:
+                before.retire()
+
     # --- the first call in a process
 
     def _engine_of_this_process(self, before: Engine | LazyEngine) -> Engine:
@@ -399,6 +418,19 @@ def _from_settings(kind: type[Whisperr], settings: Settings) -> Whisperr:
     client = kind.__new__(kind)
     client._adopt(settings)
     return client
+
+
+def _warn_once() -> None:
+    global _has_warned
+    if not _has_warned:
+        _has_warned = True
+        message = (
+            "without an interpreter lock whisperr needs CPython 3.14.7: events may be lost here"
+        )
+        warnings.warn(message, RuntimeWarning, stacklevel=4)  # the constructor's caller
+
+
+_has_warned = False
 
 
 def _deadline(timeout: float | None, default: float) -> float:

@@ -7,16 +7,29 @@ together.
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections import Counter
 from typing import Any, Callable
 
-from whisperr._client import live_engines
+from whisperr._client import live_clients, live_engines
 from whisperr._clock import monotonic
+from whisperr._process import signals
 from whisperr._reporting import observers
-from whisperr._reporting.reports import Superseded
+from whisperr._reporting.reports import Superseded, say
 from whisperr._settings import check_timeout
 
-__all__ = ["after_pass", "flush_all", "shutdown_all", "start_all", "stats_all"]
+__all__ = [
+    "after_pass",
+    "after_restore",
+    "deliver_on_signals",
+    "flush_all",
+    "shutdown_all",
+    "start_all",
+    "stats_all",
+]
+
+_ENDING = ("SIGTERM", "SIGHUP")  # by Python's default, without any exit handler
 
 
 def start_all() -> None:
@@ -83,6 +96,49 @@ def shutdown_all(timeout: float | None = None) -> bool:
     except Superseded:
         return False
     return all(settled)
+
+
+def after_restore() -> None:
+    """Give each client new ids, and connections, in a process that was restored from a snapshot.
+
+    For hooks of whatever copies a process that runs, several times perhaps: AWS Lambda's SnapStart
+    (``whisperr.integrations.aws_lambda`` does it), CRIU, an image of a virtual machine. Without it
+    all copies number their events alike under one prefix, and a service that removes repeats
+    takes different events for the same. What was queued in the snapshot is delivered by each
+    copy under the ids that it had, and so counts once. A fork needs no hook.
+
+    The new ids are as random as ``os.urandom()``, which the kernel has to seed anew in a copied
+    machine, as Lambda's does.
+    """
+    for client in live_clients():
+        client._renew_engine()
+
+
+def deliver_on_signals(*numbers: int) -> list[int]:
+    """Deliver before SIGTERM and SIGHUP end this process, which by default run no exit handler.
+
+    For programs that leave these signals to Python: scripts, Waitress, cheroot, Tornado's
+    processes, schedulers. The process still ends by the signal, after ``shutdown_timeout`` at
+    most; its own exit handlers do not run, as they would not have. Children that it forks
+    inherit that. A handler that is there is kept, and so is one that comes later: what ends by
+    ``sys.exit`` delivers anyway.
+
+    Args:
+        numbers: Other signals, in place of these two.
+
+    Returns:
+        The signals that now deliver. None of them outside the main thread, where Python allows
+        no handlers; that is a warning of the logger ``whisperr``.
+
+    Raises:
+        OSError, ValueError: There is no such signal, or it can't be handled.
+    """
+    wanted = numbers or [getattr(signal, name) for name in _ENDING if hasattr(signal, name)]
+    try:
+        return [int(number) for number in wanted if signals.install(number)]
+    except signals.OutsideMainThread:
+        say(logging.WARNING, "deliver_on_signals() does nothing outside the main thread")
+        return []
 
 
 def stats_all() -> dict[str, Any]:

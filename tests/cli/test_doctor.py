@@ -427,6 +427,15 @@ def test_celery(doctor: Doctor) -> None:
     assert said.startswith("ok: ") and "\n" not in said
 
 
+def test_rq(doctor: Doctor) -> None:
+    """An application of rq is told which class its workers want; who imports ours knows."""
+    doctor.write("jobs.py", "import rq\n")
+    said = about(doctor.findings("--app", "jobs", status=0), "rq", "advice")
+    assert "rq worker -w whisperr.integrations.rq.Worker" in said
+    doctor.write("jobs.py", "import whisperr.integrations.rq\n")
+    assert about(doctor.findings("--app", "jobs", status=0), "rq").startswith("ok: ")
+
+
 def test_django_checks(doctor: Doctor) -> None:
     """The system checks of whisperr speak through the doctor, too."""
     doctor.write(

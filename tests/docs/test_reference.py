@@ -16,9 +16,11 @@ MODULES = (
     "whisperr.testing",
     "whisperr.sandbox",
     "whisperr.integrations.asgi",
+    "whisperr.integrations.aws_lambda",
     "whisperr.integrations.celery",
     "whisperr.integrations.django",
     "whisperr.integrations.gunicorn",
+    "whisperr.integrations.rq",
     "whisperr.integrations.uwsgi",
 )
 PAGES = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import os
 import pickle
-import stat
 import threading
 from pathlib import Path
 from typing import Any
@@ -211,19 +210,19 @@ os.umask(0o777)
 """
 
 
-def test_any_umask_for_a_user_without_privilege(server: Sandbox, key: str, tmp_path: Path) -> None:
+def test_any_umask_for_a_user_without_privilege(
+    server: Sandbox, key: str, public_path: Path
+) -> None:
     """Whom modes stop: what a process wrote under a umask that forbids all is adopted later."""
-    for path in (tmp_path, *tmp_path.parents):
-        path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o011)
-    for path in (tmp_path / "home", tmp_path / "home" / "journal"):
+    for path in (public_path / "home", public_path / "home" / "journal"):
         path.mkdir()
         os.chown(str(path), 12345, 12345)
     writing = "payload(client, range(600))\naccount(reports=heard.reports)\ndie()\n"
-    leave_dead(server, key, tmp_path, FILLING + LESS + writing)
+    leave_dead(server, key, public_path, FILLING + LESS + writing)
     reading = "assert client.flush()\naccount(reports=heard.reports, stats=client.stats())\n"
-    run_app(server, key, tmp_path, DYING + FILLING + LESS + reading)
-    *_, line = accounts(tmp_path)
-    assert line["stats"]["adopted"] == line["stats"]["delivered"] == 600, accounts(tmp_path)
+    run_app(server, key, public_path, DYING + FILLING + LESS + reading)
+    *_, line = accounts(public_path)
+    assert line["stats"]["adopted"] == line["stats"]["delivered"] == 600, accounts(public_path)
     assert {event["properties"]["n"] for event in server.events(key)} == set(range(601))
 
 

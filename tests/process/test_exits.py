@@ -115,7 +115,8 @@ def test_a_client_made_in_a_handler(server: Sandbox, key: str, tmp_path: Path) -
     """Even whisperr's import may wait until an atexit handler, where none can be registered."""
     source = """
         import atexit
-        import logging
+        import logging  # and so threading: a lazy import alone would bring neither
+        logging.getLogger()
         atexit.register(lambda: track(new_client(), range(30)))
     """
     run_app(server, key, tmp_path, source)

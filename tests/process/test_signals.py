@@ -192,3 +192,38 @@ def test_a_del_inside_track(server: Sandbox, key: str, tmp_path: Path) -> None:
     """
     done = run_app(server, key, tmp_path, source)
     assert_arrived(server, key, range(int(done.stdout)))
+
+
+def test_what_a_handler_raises_goes_through(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """The time limit of a job is an exception of a signal handler: track() neither swallows it nor
+    counts the call as refused.
+    """
+    source = (
+        INTERRUPTED
+        + """
+class TimeLimit(Exception):
+    pass
+
+class Limits:
+    def handler(self, number, frame):
+        arm()
+        if inside_track(frame):
+            raise TimeLimit
+
+client = new_client(max_queue_size=1_000_000, flush_at=1_000_000, flush_interval=3600)
+track(client, [next(numbers)])  # the sender is there
+signal.signal(signal.SIGALRM, Limits().handler)
+raised = 0
+while raised < 50:
+    arm()
+    try:
+        while True:
+            track(client, [next(numbers)])
+    except TimeLimit:
+        raised += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert client.stats()["dropped"] == {}, client.stats()
+os._exit(0)  # what was tracked is of no interest
+"""
+    )
+    run_app(server, key, tmp_path, source)

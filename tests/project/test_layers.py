@@ -25,6 +25,7 @@ ROWS = (
         "whisperr._atomic",
         "whisperr._clock",
         "whisperr._console",
+        "whisperr._imports",
         "whisperr.billing",
     ),
     ("whisperr._process.",),
@@ -47,7 +48,11 @@ PACKAGES = frozenset(name.rstrip(".") for row in ROWS for name in row if name.en
 _PUBLIC_EDGE = frozenset(
     name for name, layer in LAYERS.items() if layer >= LAYERS["whisperr.integrations"]
 )
-_THREADS = _PUBLIC_EDGE | {"whisperr._process.exits", "whisperr._delivery.sender_thread"}
+_THREADS = _PUBLIC_EDGE | {
+    "whisperr._process.exits",
+    "whisperr._delivery.caretaker",
+    "whisperr._delivery.sender_thread",
+}
 KEYS = {
     "requests": frozenset({"whisperr._delivery.session"}),
     "urllib3": frozenset({"whisperr._delivery.session", "whisperr._delivery.retry"}),

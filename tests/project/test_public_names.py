@@ -66,6 +66,8 @@ def test_lifecycle_names() -> None:
     """`whisperr.lifecycle` exports these functions."""
     assert sorted(lifecycle.__all__) == [
         "after_pass",
+        "after_restore",
+        "deliver_on_signals",
         "flush_all",
         "shutdown_all",
         "start_all",

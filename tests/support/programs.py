@@ -18,6 +18,7 @@ from pathlib import Path
 
 from support.deadlines import generous, wait_until
 from support.groups import DUMP_TIME, LINGER, Group, signal_group
+from support.lazy_imports import mode
 
 # Every process of the group, forks included, dumps its stacks on SIGUSR1.
 PRELUDE = """\
@@ -59,7 +60,7 @@ def run_program(
     leader = subprocess.Popen(
         [sys.executable, *flags, str(program), *map(str, arguments)],
         cwd=str(folder),
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **mode(), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

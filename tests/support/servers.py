@@ -23,6 +23,7 @@ from typing import Any, Callable
 
 from support.deadlines import DEADLINE
 from support.groups import Group, started
+from support.lazy_imports import mode
 from support.parts import find_uwsgi, need
 from whisperr.sandbox import Sandbox
 
@@ -130,10 +131,13 @@ class Served:
         """To the server's first process alone, as a service manager does."""
         self._group.send(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Seconds that it took to end after this signal, with nothing of it left behind."""
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, to_all: bool = False) -> float:
+        """Seconds that it took to end after this signal, with nothing of it left behind.
+
+        ``to_all``: to each of its processes, as systemd does by default.
+        """
         begun = time.monotonic()
-        self.send_signal(number)
+        self._group.send(number, to_all=to_all)
         self._group.wait_for_end()
         return time.monotonic() - begun
 
@@ -181,6 +185,12 @@ class Setting:
         command += ["--http-socket", SOCKET, "--disable-logging", *options]
         return self._serve(command, **setup)
 
+    def program(
+        self, command: list[str], **setup: Any
+    ) -> contextlib.AbstractContextManager[Served]:
+        """Any other server. It is to listen at SOCKET, in the folder where it runs."""
+        return self._serve([sys.executable, *command], **setup)
+
     @contextlib.contextmanager
     def _serve(
         self,
@@ -208,6 +218,7 @@ class Setting:
         paths = [str(self._folder), os.environ.get("PYTHONPATH", "")]
         surroundings = {
             **os.environ,
+            **mode(),
             **(environment or {}),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "SERVED": json.dumps({**self._setup, **setup}),

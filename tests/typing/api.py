@@ -18,6 +18,7 @@ from typing import Any
 import whisperr
 from whisperr import BillingEvent, Whisperr, WhisperrError, __version__, lifecycle
 from whisperr.integrations.asgi import FlushOnShutdown
+from whisperr.integrations.aws_lambda import deliver
 from whisperr.sandbox import Sandbox
 from whisperr.testing import Identified, Recording, Refused, Tracked, recording
 
@@ -70,13 +71,26 @@ def waits(client: Whisperr) -> bool:
     told: dict[str, Any] = client.stats()
     lifecycle.start_all()
     url: str = client.base_url
+    lifecycle.after_pass(lifecycle.start_all)
+    figures: dict[str, Any] = lifecycle.stats_all()
+    lifecycle.after_restore()
+    numbers: list[int] = lifecycle.deliver_on_signals() + lifecycle.deliver_on_signals(15)
     return (
         settled
-        and bool(url)
         and lifecycle.flush_all(5.0)
         and lifecycle.shutdown_all()
-        and bool(told)
+        and bool(told and numbers and url and figures)
     )
+
+
+@deliver
+def handler(event: dict[str, str], context: object) -> int:
+    return len(event)
+
+
+@deliver(timeout=0.5)
+async def late_handler(event: dict[str, str], context: object) -> int:
+    return handler(event, context)
 
 
 def the_default() -> Whisperr:

@@ -71,7 +71,7 @@ class DeliveryPass:
         if self._journal is not None:
             self._journal.maintain()
         try:
-            self._report_news()
+            self.report_news()
             # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever: a
             # pass reads so many records from the disk, the oldest first, and ends.
             left = self._queue.waiting() + self._backlog()
@@ -88,9 +88,9 @@ class DeliveryPass:
             return settled
         finally:
             self._queue.restore()
-            self._report_news()
+            self.report_news()
 
-    def _report_news(self) -> None:
+    def report_news(self) -> None:
         """What happened to records outside of a pass."""
         count = self._queue.newly_evicted()
         if count:
@@ -132,7 +132,7 @@ class DeliveryPass:
     def _send_identities(self) -> bool:
         for _ in range(len(self._queue.identities)):
             identity = self._queue.lease_identity()
-            if identity and not self._deliver(identity):
+            if identity is not None and not self._deliver([identity]):
                 return False
         return True
 

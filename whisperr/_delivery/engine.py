@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
 
 from whisperr._clock import monotonic
+from whisperr._delivery.caretaker import caretaker_of_this_process
 from whisperr._delivery.intake import Intake, is_nobody
 from whisperr._delivery.queue import RecordQueue
 from whisperr._delivery.sender_thread import SenderThread
@@ -31,6 +32,7 @@ from whisperr._encoding.values import Unencodable
 from whisperr._process import exits
 from whisperr._process.fork_token import token_of_this_process
 from whisperr._process.handover import Handover, can_send
+from whisperr._process.signals import came_from_handler
 from whisperr._reporting.ledger import Ledger, Reason
 from whisperr._reporting.reports import Reporter, Superseded, dropped, listed, say, says_all
 from whisperr._settings import Settings
@@ -57,7 +59,7 @@ class Engine:
         self._has_told_closed = False
         self._ledger = Ledger()
         self._queue = RecordQueue(
-            encoder.size, settings.max_queue_size, settings.max_queue_bytes, self._spill
+            encoder, settings.max_queue_size, settings.max_queue_bytes, self._spill
         )
         self._has_journal = settings.journal_dir is not None
         self._reporter = Reporter(settings.on_error, self.token)
@@ -81,6 +83,10 @@ class Engine:
         successor = type(self)(self._settings, self._encoder, self.closed)
         successor._handover = dict(self._handover)
         return self._successors.setdefault(id(successor.token), successor)
+
+    def replacement(self) -> Engine:
+        """An empty one of this same process, for a client whose process has been copied."""
+        return type(self)(self._settings, self._encoder, self.closed)
 
     # --- accepting: any thread, a signal handler, __del__. For events see intake
 
@@ -134,7 +140,12 @@ class Engine:
             say(logging.DEBUG, f"before_send left out a call{types}")
 
     def refuse(self, error: Exception, event_type: object = None) -> None:
-        """Report a call that can't be queued. It counts as accepted and dropped."""
+        """Report a call that can't be queued. It counts as accepted and dropped.
+
+        An exception of a signal handler that came in between is none of ours: raised again.
+        """
+        if came_from_handler(error):
+            raise error
         kind = type(error)  # what the caller's objects raise is not even asked for its class
         if issubclass(kind, Refused):
             message, detail = str(error), error.detail  # type: ignore[attr-defined]
@@ -208,8 +219,14 @@ class Engine:
         sender = self._senders.get("sender")
         return sender is None or sender.finish_exit()
 
+    def leave(self) -> None:
+        """End the sender's thread, after finish_exit(): this interpreter would wait for it for ever."""
+        sender = self._senders.get("sender")
+        if sender is not None:
+            sender.leave()
+
     def retire(self) -> None:
-        """The client was garbage collected: deliver what there is, then end the thread."""
+        """The client was garbage collected: end the thread, have the caretaker deliver the rest."""
         sender = self._senders.get("sender")
         if sender is not None and self.token[0]:
             sender.retire()
@@ -326,9 +343,11 @@ class Engine:
             self._reporter,
             os.urandom(_PREFIX_BYTES).hex().encode(),
             self.token,
+            caretaker_of_this_process(),
+            lambda: _started.setdefault(id(self), self),
             lambda: forget(self),
         )
-        sender: SenderThread = self._senders.setdefault("sender", mine)
+        sender = self._senders.setdefault("sender", mine)
         _started[id(self)] = self
         begun = exits.begun()
         if begun is not None:  # the first use is in an exit handler
@@ -367,6 +386,8 @@ class LazyEngine:
 
     def refuse(self, error: Exception, event_type: object = None) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
+        if came_from_handler(error):
+            raise error
         with suppress(Superseded):
             reporter = Reporter(self._settings.on_error, token_of_this_process())
             reporter.lost(dropped(1, f"refused a call: {type(error).__name__}"))
@@ -396,6 +417,9 @@ def _drain_all(begun: float, for_good: bool) -> None:
             engine.begin_exit(begun + engine.shutdown_timeout, closing=for_good)
         for engine in engines:
             engine.finish_exit()
+        if not exits.HAS_DAEMON_THREADS:
+            for engine in engines:
+                engine.leave()
     except Superseded:  # a callback forked, and this is the child: it has an exit of its own
         exits.run(for_good)
 

@@ -21,14 +21,23 @@ Fork: never reset. The engine throws the whole queue away in the child.
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections import deque
-from typing import Any, Callable, TypeVar
+from itertools import repeat
+from typing import Any, Callable, Iterable, Iterator, Protocol
 
 from whisperr._atomic import Counter
 from whisperr._encoding.records import Event, Identity, Record, type_of
 
-R = TypeVar("R", Event, Identity)
+
+class Sizes(Protocol):
+    """What an event will have in bytes, as the queue needs it of the encoder."""
+
+    def size(self, event: Event) -> int:
+        """Of one."""
+
+    def sizes(self, events: Iterable[Event]) -> list[int]:
+        """Of each of many."""
+
 
 _EVICTED_TYPES = 32  # that are remembered, to be told
 
@@ -37,13 +46,13 @@ class RecordQueue:
     """Events and identities that wait, and those in flight."""
 
     __slots__ = (
-        "_event_size",
         "_evicted",
         "_evicted_types",
         "_in_flight",
         "_look_latest",
         "_moves",
         "_reported",
+        "_sizes",
         "_spill",
         "bytes",
         "events",
@@ -56,7 +65,7 @@ class RecordQueue:
 
     def __init__(
         self,
-        event_size: Callable[[Event], int],
+        sizes: Sizes,
         max_records: int,
         max_bytes: int,
         spill: Callable[[Record], bool],
@@ -72,7 +81,7 @@ class RecordQueue:
         self.max_records = max_records
         self.max_bytes = max_bytes
         self._in_flight: deque[Record] = deque()
-        self._event_size = event_size
+        self._sizes = sizes
         self._evicted = Counter()
         self._evicted_types: deque[str] = deque(maxlen=_EVICTED_TYPES)  # of the latest
         self._spill = spill  # False: the record is on no disk, and so it is lost
@@ -94,15 +103,19 @@ class RecordQueue:
     def evict(self) -> None:
         """Drop the oldest until the limits hold. One record may be as large as it likes."""
         while self._is_over():
-            queue = self.events if self._events_are_older() else self.identities
-            try:
-                record = queue.popleft()
-            except IndexError:  # the sender leased the last one in this moment
-                continue
-            self.bytes.add(-self._size_of(record))
-            if not self._spill(record):
-                self._evicted_types.append(type_of(record))
-                self._evicted.add(1)
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Drop the oldest record that waits."""
+        queue = self.events if self._events_are_older() else self.identities
+        try:
+            record = queue.popleft()
+        except IndexError:  # the sender leased the last one in this moment
+            return
+        self.bytes.add(-self._size_of(record))
+        if not self._spill(record):
+            self._evicted_types.append(type_of(record))
+            self._evicted.add(1)
 
     def wake_when(self, count: int) -> None:
         """Have the sender thread woken at so many waiting records."""
@@ -143,13 +156,13 @@ class RecordQueue:
 
     def abandon(self) -> tuple[list[Record], int]:
         """Give up everything, what is in flight too; what is lost, and how many are on disk."""
-        records = [*_popped(self._in_flight), *self.take_all()]
+        records = [*_all_of(self._in_flight), *self.take_all()]
         lost = [record for record in records if not self._spill(record)]
         return lost, len(records) - len(lost)
 
     def take_all(self) -> list[Record]:
         """Remove all that waits, identities first: for another queue, or for none."""
-        records: list[Record] = [*_popped(self.identities), *_popped(self.events)]
+        records: list[Record] = [*_all_of(self.identities), *_all_of(self.events)]
         self.bytes.add(-sum(map(self._size_of, records)))
         return records
 
@@ -164,21 +177,45 @@ class RecordQueue:
             return bool(self.events)
 
     def _size_of(self, record: Record) -> int:
-        return len(record.body) if isinstance(record, Identity) else self._event_size(record)
+        return len(record.body) if isinstance(record, Identity) else self._sizes.size(record)
 
     # --- delivery pass
 
-    def lease_identity(self) -> list[Identity]:
-        """Take the oldest identity into flight: a list of one, or of none."""
-        return self._lease(self.identities, self._size_of, 1, 0)
+    def lease_identity(self) -> Identity | None:
+        """Take the oldest identity into flight, if any waits."""
+        leased: list[Identity] = self._lease(self.identities, 1)
+        self.bytes.add(-sum(map(self._size_of, leased)))
+        return leased[0] if leased else None
 
     def lease_events(self, max_count: int, max_bytes: int) -> list[Event]:
         """Take the oldest events into flight, one at least when any waits."""
-        return self._lease(self.events, self._event_size, max_count, max_bytes)
+        leased: list[Event] = self._lease(self.events, max_count)
+        sizes = self._sizes.sizes(leased)
+        total = sum(sizes)
+        self._moves += 1
+        while total > max_bytes and len(leased) > 1:
+            total -= sizes.pop()
+            leased.pop()
+            with contextlib.suppress(IndexError):  # abandoned meanwhile
+                self.events.appendleft(self._in_flight.pop())  # type: ignore[arg-type]
+        self._moves += 1
+        self.bytes.add(-total)
+        return leased
 
     def settle(self, count: int) -> int:
         """The oldest ``count`` in flight are done; how many of them were not abandoned before."""
-        return len(_popped(self._in_flight, count))
+        done: deque[Record] = deque()
+        _move(self._in_flight, done, count)
+        return len(done)
+
+    @contextlib.contextmanager
+    def moving(self) -> Iterator[None]:
+        """While records are on their way into this queue."""
+        self._moves += 1
+        try:
+            yield
+        finally:
+            self._moves += 1
 
     def restore(self) -> None:
         """Put what is in flight back to where it was: the front."""
@@ -204,36 +241,28 @@ class RecordQueue:
 
     def newly_evicted_types(self) -> list[str]:
         """Event types of the latest evictions since this was last asked."""
-        return _popped(self._evicted_types)
+        return list(_all_of(self._evicted_types))
 
-    def _lease(
-        self, queue: deque[R], size_of: Callable[[R], int], max_count: int, max_bytes: int
-    ) -> list[R]:
-        taken: list[R] = []
-        take, fly, keep = queue.popleft, self._in_flight.append, taken.append
+    def _lease(self, queue: deque[Any], count: int) -> list[Any]:
+        """Nothing else is in flight when a lease begins: the one before was settled or restored."""
         self._moves += 1
-        with contextlib.suppress(IndexError):  # others take from the queue, too
-            for _ in range(min(max_count, len(queue))):
-                record = take()
-                fly(record)
-                keep(record)
-        sizes = list(map(size_of, taken))
-        total = sum(sizes)
-        while total > max_bytes and len(taken) > 1:
-            total -= sizes.pop()
-            taken.pop()
-            with contextlib.suppress(IndexError):  # abandoned meanwhile
-                queue.appendleft(self._in_flight.pop())  # type: ignore[arg-type]
+        _move(queue, self._in_flight, min(count, len(queue)))
+        leased = list(self._in_flight.copy())  # less what was abandoned in this moment
         self._moves += 1
-        self.bytes.add(-total)
-        return taken
+        return leased
 
 
-def _popped(queue: deque[Any], limit: int = sys.maxsize) -> list[Any]:
-    """The oldest, popped one by one: each record goes to one taker, whoever else pops."""
-    records: list[Any] = []
-    take, keep = queue.popleft, records.append
+def _move(source: deque[Any], target: deque[Any], count: int) -> None:
+    """Move the oldest, one by one: each record goes to one taker, whoever else takes from there.
+
+    In one call into C, so that an exception of a signal handler finds none of them in between.
+    """
     with contextlib.suppress(IndexError):  # it is empty, or somebody else took the last one
-        for _ in range(min(limit, len(queue))):
-            keep(take())
-    return records
+        target.extend(map(deque.popleft, repeat(source, count)))
+
+
+def _all_of(queue: deque[Any]) -> deque[Any]:
+    """All that is there, taken out."""
+    taken: deque[Any] = deque()
+    _move(queue, taken, len(queue))
+    return taken

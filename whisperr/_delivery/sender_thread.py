@@ -28,14 +28,16 @@ import logging
 import math
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Callable, NamedTuple
+from dataclasses import replace
+from types import BuiltinMethodType, MethodType
+from typing import TYPE_CHECKING, Any, Callable, Hashable, NamedTuple, Protocol
 
 from whisperr._atomic import Furthest
 from whisperr._clock import monotonic
 from whisperr._delivery.delivery_pass import DeliveryPass
 from whisperr._delivery.queue import RecordQueue
 from whisperr._encoding.calls import Encoder
-from whisperr._encoding.records import types_of
+from whisperr._encoding.records import Record, renumbered, types_of, with_own_id
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting import observers
@@ -54,7 +56,7 @@ class Phase(enum.IntEnum):
     """How a sender thread's life goes on. It only advances."""
 
     OPEN = 0  # delivers by count, by time and when asked
-    RETIRING = 1  # its client is gone: ends when everything is delivered
+    RETIRING = 1  # its client is gone: its thread ends, the caretaker delivers what is left
     CLOSING = 2  # ends when everything is delivered, or the deadline has come
     ENDED = 3  # nobody delivers any more
 
@@ -98,8 +100,24 @@ class Barrier:
         return in_time and self._settled
 
 
+class Retirement(Protocol):
+    """What becomes of a sender whose client is gone (``caretaker``)."""
+
+    def expect(self, sender: SenderThread) -> None:
+        """Its thread will end soon."""
+
+    def may_attempt(self, sender: SenderThread) -> bool:
+        """Whether its thread shall still deliver what it has."""
+
+    def ended(self, sender: SenderThread) -> None:
+        """Its thread does nothing any more."""
+
+    def take(self, sender: SenderThread) -> bool:
+        """Something is left, or somebody waits for a pass. False: nobody can see to it."""
+
+
 class SenderThread:
-    """Delivers what one engine's queue holds, from a daemon thread of its own."""
+    """Delivers what one engine's queue holds, from a thread of its own: a daemon, where there are any."""
 
     def __init__(
         self,
@@ -110,6 +128,8 @@ class SenderThread:
         reporter: Reporter,
         id_prefix: bytes,
         token: ForkToken,
+        retirement: Retirement,
+        on_return: Callable[[], object],
         on_end: Callable[[], None],
     ) -> None:
         # The constructor of the client has imported it; an import of whisperr does not pay for it.
@@ -120,17 +140,22 @@ class SenderThread:
             from whisperr._journal.journal import Journal
 
             self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger, token)
+        self.base_url = settings.base_url
+        self.queue = queue
+        self._settings = settings
+        self._id_prefix = id_prefix
         self._token = token
         self._flush_at = settings.flush_at
         self._interval = settings.flush_interval
-        self._queue = queue
         self._ledger = ledger
         self._reporter = reporter
+        self._retirement = retirement
+        self._on_return = on_return  # after on_end: a late call has brought it back
         self._on_end = on_end
         self._phase = Furthest(Phase.OPEN, max)
         self._deadline = Furthest(NO_DEADLINE, min)  # of an exit or a shutdown
         self._caller_deadline = NO_DEADLINE  # of a pass in a caller's thread
-        self.transport = Transport(settings, self._pause, self._give_up_at)
+        self.transport = Transport(settings, self._pause, self._give_up_at, self._has_one_attempt)
         self._delivery_pass = DeliveryPass(
             settings,
             encoder.environment_bytes,
@@ -149,6 +174,9 @@ class SenderThread:
         self._thread: threading.Thread | None = None
         self._asked: deque[Barrier] = deque()
         self._asked_inside = False  # a callback inside a pass wants another
+        self._is_leaving = False  # the thread ends; passes are made by who wants them
+        self._is_with_caretaker = False
+        self.is_settled = True  # by the last pass: everything that it found
         self._ended_well = False
 
     # --- anybody's thread
@@ -161,15 +189,18 @@ class SenderThread:
     def wake(self) -> None:
         """Have the loop look again. Never waits."""
         try:
-            self._queue.wake_when(NEVER)  # one caller is enough; the loop writes it anew
+            self.queue.wake_when(NEVER)  # one caller is enough; the loop writes it anew
         finally:  # an exception of a signal handler must not come between the two
             with contextlib.suppress(RuntimeError, ValueError):  # it is awake (gevent: ValueError)
                 self._wake.release()
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
-        if self._is_forked_copy():
+        if self._is_leaving or self._is_forked_copy():
             return False
+        if self._is_with_caretaker:
+            self._on_return()
+            return self._retirement.take(self)
         if self._is_running():
             return True
         me = threading.get_ident()
@@ -178,7 +209,10 @@ class SenderThread:
             if self._starting.setdefault("by", start) is not start:
                 return self._starting.get("by", start)[0] != me  # a signal handler, inside ours?
             if not self._is_running():
-                thread = threading.Thread(target=self._run, name="whisperr", daemon=True)
+                if not exits.may_start_thread():
+                    return False
+                is_daemon = exits.HAS_DAEMON_THREADS
+                thread = threading.Thread(target=self._run, name="whisperr", daemon=is_daemon)
                 thread.start()
                 self._thread = thread
             return True
@@ -200,17 +234,22 @@ class SenderThread:
         if not self.start():
             return self._pass_here(deadline)
         barrier = Barrier()
-        self._asked.append(barrier)
-        self.wake()
-        if self.has_ended:  # looked at second: see _loop
-            self._answer()
+        self._ask(barrier)
         return barrier.wait(deadline)
 
     def request_pass(self) -> None:
         """Have a pass begin soon, without waiting for it."""
         if not self._has_nothing() and self.start():
-            self._asked.append(Barrier())
-            self.wake()
+            self._ask(Barrier())
+
+    def _ask(self, barrier: Barrier) -> None:
+        """Have the next pass answer. Who passes looks for it at the end, so we look second."""
+        self._asked.append(barrier)
+        self.wake()
+        if self._is_with_caretaker:
+            self._retirement.take(self)
+        if self.has_ended or self._is_leaving:
+            self._answer()
 
     def begin_exit(self, deadline: float, closing: bool) -> None:
         """Bound everything by the deadline from now on, and end a back-off."""
@@ -226,7 +265,7 @@ class SenderThread:
             return False  # in a callback: the loop goes on from here when it returns
         deadline = self._deadline.read().at if self._is_exiting() else monotonic()
         settled = self.flush(deadline)
-        while settled and not self._queue.is_empty():  # more came meanwhile
+        while settled and not self.queue.is_empty():  # more came meanwhile
             settled = self.flush(deadline)
         if self._phase.read() >= Phase.CLOSING and not self._is_running():
             self._phase.advance(Phase.ENDED)
@@ -235,8 +274,15 @@ class SenderThread:
             self.journal.release()
         return settled
 
+    def leave(self) -> None:
+        """End the thread, and nothing else: its interpreter is about to wait for it."""
+        self._is_leaving = True
+        self.wake()
+
     def retire(self) -> None:
-        """The client is gone: end when everything is delivered."""
+        """The client is gone: the thread ends. Where there is none, the exit delivers."""
+        if self._is_running():
+            self._retirement.expect(self)
         self._phase.advance(Phase.RETIRING)
         self.wake()
 
@@ -258,14 +304,14 @@ class SenderThread:
 
     def _has_nothing(self) -> bool:
         """Nothing to deliver, and nothing to tidy up."""
-        if not self._queue.is_empty():
+        if not self.queue.is_empty():
             return False
         journal = self.journal
         if journal is None or self.has_ended:
             return True
         if journal.is_due() or self._passing_in is not None:  # a pass may have some in its hands
             return False
-        return self._queue.is_empty() and (not self._is_exiting() or journal.is_clean())
+        return self.queue.is_empty() and (not self._is_exiting() or journal.is_clean())
 
     def _is_forked_copy(self) -> bool:
         """A signal handler forked inside a call, and in the child the call goes on, to here.
@@ -282,7 +328,7 @@ class SenderThread:
 
     def _abandon(self) -> bool:
         """Give up what is left, and say so. True when nothing was."""
-        lost, spilled = self._queue.abandon()
+        lost, spilled = self.queue.abandon()
         count = len(lost)
         if spilled:
             plural = "record stays" if spilled == 1 else "records stay"
@@ -340,6 +386,8 @@ class SenderThread:
 
     def _pause(self, seconds: float) -> bool:
         """Wait between two attempts. False: there shall be none, or no time is left for one."""
+        if self._has_one_attempt():
+            return False
         give_up_at = self._give_up_at()
         until = monotonic() + seconds
         if until >= give_up_at:
@@ -349,8 +397,12 @@ class SenderThread:
             if left <= 0:
                 return True
             self._wake.acquire(True, left)
-            if self._give_up_at() != give_up_at:  # an exit has begun
+            if self._give_up_at() != give_up_at or self._has_one_attempt():  # an exit has begun
                 return False
+
+    def _has_one_attempt(self) -> bool:
+        """The client is gone: who delivers then has others to see to. An exit tries as for all."""
+        return self._phase.read() is Phase.RETIRING and not self._is_exiting()
 
     # --- the sender thread
 
@@ -363,53 +415,70 @@ class SenderThread:
             exits.run(for_good=True)
 
     def _loop(self) -> None:
-        settled = True
         while True:
-            self._wait(settled)
-            self._queue.wake_when(NEVER)  # working: nobody needs to wake it
-            closing = self._phase.read() >= Phase.CLOSING
-            try:
-                with self._passing:
-                    settled = self._pass()
-            except Superseded:
-                raise
-            except BaseException as error:  # a defect, or a SystemExit of a callback: go on
-                say(logging.ERROR, f"a delivery pass failed: {type(error).__name__}")
-                settled = False
-            may_end = self._phase.read() > Phase.OPEN and self._queue.pending() == 0
-            if may_end or (closing and not settled):
-                break
+            self._wait()
+            if self._is_left_to_caretaker() or self.take_turn():
+                return
+            if self._is_leaving:  # first said, then answered: who asks later makes a pass itself
+                self._answer()
+                return
+
+    def take_turn(self) -> bool:
+        """One pass. True: it was the last one, and nobody delivers any more.
+
+        In the thread, or in the caretaker's, never in both.
+        """
+        self.queue.wake_when(NEVER)  # working: nobody needs to wake it
+        closing = self._phase.read() >= Phase.CLOSING
+        self.is_settled = False
+        try:
+            with self._passing:
+                self.is_settled = self._pass()
+        except Superseded:
+            raise
+        except BaseException as error:  # a defect, or a SystemExit of a callback: go on
+            say(logging.ERROR, f"a delivery pass failed: {type(error).__name__}")
+        if closing and not self.is_settled:
+            return self._end()
+        if self._phase.read() is Phase.OPEN or self.queue.pending():
+            return False
+        if self._phase.read() is Phase.RETIRING:
+            return self._is_done_for_now()
+        return self._end()
+
+    def _end(self) -> bool:
         # Whoever puts or asks looks at the phase after that, and this thread looks for what was
         # put or asked after it has ended: nothing falls between.
         self._phase.advance(Phase.ENDED)
         try:
-            self._ended_well = self._abandon() and settled
+            self._ended_well = self._abandon() and self.is_settled
         finally:  # whatever a callback raises
-            if self.journal is not None:
-                self.journal.release()
-            self._answer()
-            self.transport.close()
-            self._on_end()
+            self._leave()
+        return True
+
+    def _leave(self) -> None:
+        if self.journal is not None:
+            self.journal.release()
+        self._answer()
+        self.transport.close()
+        self._on_end()
 
     def _answer(self) -> None:
         while self._asked:
             with contextlib.suppress(IndexError):  # another thread is answering, too
                 self._asked.popleft().resolve(self._ended_well)
 
-    def _wait(self, settled: bool) -> None:
+    def _wait(self) -> None:
         """Return when a pass is due: records are old or many enough, or somebody asks."""
         due: float | None = None  # nothing waits: no time-out
         while not self._is_asked():
-            count = self._queue.waiting()
+            count = self.queue.waiting()
             backlog = 0 if self.journal is None else self.journal.backlog()
-            retiring = self._phase.read() is Phase.RETIRING
             if count + backlog == 0:
-                if retiring:
-                    return
                 due, wake_at = None, 1
-            elif not settled:
+            elif not self.is_settled:
                 wake_at = NEVER  # the last pass gave up: not again before the interval
-            elif retiring or backlog or count >= self._flush_at:
+            elif backlog or count >= self._flush_at:
                 return
             else:
                 wake_at = self._flush_at
@@ -421,9 +490,81 @@ class SenderThread:
             left = -1.0 if until is None else max(0.0, until - monotonic())
             if left == 0:
                 return
-            self._queue.wake_when(wake_at)
-            if self._queue.waiting() < wake_at and not self._is_asked():
+            self.queue.wake_when(wake_at)
+            if self.queue.waiting() < wake_at and not self._is_asked():
                 self._wake.acquire(True, left)
 
     def _is_asked(self) -> bool:
+        return bool(self._asked) or self._is_leaving or self._phase.read() > Phase.OPEN
+
+    # --- after the client: first the thread, as it ends, then the caretaker's
+
+    def _is_left_to_caretaker(self) -> bool:
+        """Whether the client is gone. Then this thread ends, after one attempt at the most."""
+        if self._phase.read() is not Phase.RETIRING:
+            return False
+        if not self.has_records() or self._retirement.may_attempt(self):
+            self.take_turn()
+        self._retirement.ended(self)
+        # A call that comes now (from the __del__ of another object in the same garbage) wakes the
+        # caretaker. One that came before has put its record where we look next.
+        self._is_with_caretaker = True
+        if self.has_records() or self.is_awaited():
+            self._retirement.take(self)
+        return True
+
+    def is_awaited(self) -> bool:
+        """Somebody waits for a pass."""
         return bool(self._asked) or self._phase.read() >= Phase.CLOSING
+
+    def has_records(self) -> bool:
+        """Something waits to be sent."""
+        backlog = 0 if self.journal is None else self.journal.backlog()
+        return self.queue.waiting() + backlog > 0
+
+    def _is_done_for_now(self) -> bool:
+        """Whether nothing is left. What a late call queues then brings it back to the caretaker."""
+        if self.journal is not None and (self.journal.backlog() or not self.is_settled):
+            return False
+        self._ended_well = self.is_settled
+        self.queue.wake_when(1)  # and then look once more: see wake()
+        if self.queue.pending():
+            return False
+        self._leave()
+        return True
+
+    def options_key(self) -> Hashable:
+        """Equal for two that send to the same place, in the same way, and report to the same."""
+        told: Any = self._settings.on_error
+        if isinstance(told, (MethodType, BuiltinMethodType)):  # made anew by each look at it
+            of: Hashable = (id(told.__self__), told.__name__)
+        else:
+            of = id(told)
+        return replace(self._settings, on_error=None), of
+
+    def inherit(self, other: SenderThread) -> bool:
+        """Take over what another one, with the same options, has left. False: not at an exit."""
+        if any(each.is_awaited() or each._is_exiting() for each in (self, other)):
+            return False
+        with self.queue.moving():  # is_empty() waits for it
+            other._bequeath(self)
+        other._ended_well = True
+        other._leave()
+        return True
+
+    def _bequeath(self, heir: SenderThread) -> None:
+        self.queue.wake_when(1)
+        self._delivery_pass.report_news()
+        for record in self.queue.take_all():
+            if self.journal is None or not self.journal.spill(record):
+                self._ledger.handed_over.add(1)
+                heir._adopt(with_own_id(record, self._id_prefix))
+        if self.journal is not None and heir.journal is not None:
+            self.journal.release()
+            heir.journal.adopt_at = 0.0  # at once
+
+    def _adopt(self, record: Record) -> None:
+        self._ledger.adopted.add(1)
+        self._ledger.renumbered.add(1)
+        record = renumbered(record, self._ledger.numbers.next())
+        self.queue.put(record if self.journal is None else self.journal.keep(record))

@@ -14,10 +14,12 @@ on for longer than its own count.
 from __future__ import annotations
 
 import contextlib
-import encodings.idna  # noqa: F401
+import encodings.idna
+import encodings.punycode  # noqa: F401
 import http.client
 import netrc  # noqa: F401
 import queue
+import socket
 import ssl
 from collections import deque
 from typing import Any
@@ -68,7 +70,8 @@ class Session:
         #: before the first attempt of a send
         self.retries = RetryPolicy.allowing(settings.max_retries)
         self._auth = _KeyAuth(settings)
-        self._session = _new_session()
+        self._adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
+        self._session = _new_session(self._adapter)
         self._templates: dict[str, requests.PreparedRequest] = {}  # by path
         self._environment: dict[str, Any] = {}  # its proxies and CAs, read once for a session
 
@@ -94,6 +97,14 @@ class Session:
             with contextlib.suppress(Exception):
                 response.raw.close()
             raise
+
+    def abort(self) -> None:
+        """From any thread: whoever waits for an answer has lost the connection."""
+        for connection in list(self._adapter.connections):
+            made = getattr(connection, "sock", None)  # None: it is connecting, or closed
+            if isinstance(made, socket.socket):
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(made, socket.SHUT_RDWR)  # below TLS
 
     def close(self) -> None:
         """Close the connections. Only in the process that made this."""
@@ -274,11 +285,13 @@ class _Adapter(requests.adapters.HTTPAdapter):
         super().close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        #: the newest: one for http or https, perhaps another that a server has closed
+        self.connections: deque[Any] = deque(maxlen=2)
         super().init_poolmanager(*args, **kwargs)
-        _with_our_pools(self.poolmanager)
+        _with_our_pools(self.poolmanager, self.connections)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        return _with_our_pools(super().proxy_manager_for(*args, **kwargs))
+        return _with_our_pools(super().proxy_manager_for(*args, **kwargs), self.connections)
 
     def build_response(self, req: requests.PreparedRequest, resp: Any) -> requests.Response:
         """What is read of it, and no cookies."""
@@ -296,16 +309,19 @@ class _OurPool:
     """Beside urllib3's pool. By _new_conn and not by a class of connections: vcrpy replaces that."""
 
     QueueCls = _LockFreeLifo
+    _made: deque[Any]  # connections of one session
 
     def _new_conn(self) -> Any:
         connection = super()._new_conn()  # type: ignore[misc]
         connection.response_class = _Head
+        self._made.append(connection)
         return connection
 
 
-def _with_our_pools(manager: Any) -> Any:
+def _with_our_pools(manager: Any, made: deque[Any]) -> Any:
+    ours = {"_made": made}
     manager.pool_classes_by_scheme = {
-        scheme: pool if issubclass(pool, _OurPool) else type(pool.__name__, (_OurPool, pool), {})
+        scheme: pool if issubclass(pool, _OurPool) else type(pool.__name__, (_OurPool, pool), ours)
         for scheme, pool in manager.pool_classes_by_scheme.items()
     }  # a proxy's manager comes here for each request, before requests 2.32
     return manager
@@ -321,13 +337,12 @@ def _follow_gevent() -> None:
         taken.SSLContext = ssl.SSLContext
 
 
-def _new_session() -> requests.Session:
+def _new_session(adapter: requests.adapters.HTTPAdapter) -> requests.Session:
     _follow_gevent()
     session = requests.Session()
     session.cookies = _NoCookies()
     # Nothing is followed. To say where it would have led, requests reads the whole answer.
     session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
-    adapter = _Adapter(pool_connections=1, pool_maxsize=1, max_retries=0)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import warnings
 from typing import TYPE_CHECKING, Callable
 
 from whisperr._clock import monotonic
 from whisperr._delivery.answers import explain_no_answer
 from whisperr._delivery.outcome import NoAnswer, Outcome, Reply, outcome_of
+from whisperr._process import exits
 from whisperr._reporting.reports import say, says_all
 from whisperr._settings import Settings
 
@@ -27,24 +29,41 @@ _DETAIL = 2 * 1024  # characters of an error's text
 
 Pause = Callable[[float], bool]  # wait these seconds; False: don't go on
 
-# Before any thread is started. Where something stands in for requests, that may fail: later, then.
-with contextlib.suppress(Exception):
-    import whisperr._delivery.session  # noqa: F401
+
+def _load_session() -> None:
+    """Before any thread is started. Where something stands in for requests, that may fail: later, then."""
+    if not exits.HAS_DAEMON_THREADS:
+        # Beside the first interpreter it can't be loaded; we decode no text of an unknown encoding.
+        warnings.filterwarnings("ignore", "Unable to find acceptable character detection")
+    with contextlib.suppress(Exception):
+        import whisperr._delivery.session  # noqa: F401
+
+
+_load_session()
 
 
 class Transport:
     """The way to one destination. ``pause`` waits between attempts, ``deadline`` bounds them."""
 
     def __init__(
-        self, settings: Settings, pause: Pause, deadline: Callable[[], float | None]
+        self,
+        settings: Settings,
+        pause: Pause,
+        deadline: Callable[[], float | None],
+        has_one_attempt: Callable[[], bool] = lambda: False,
     ) -> None:
         self._settings = settings
         self._pause = pause
         self._deadline = deadline
+        self._has_one_attempt = has_one_attempt
         self._session: Session | None = None
         self.requests = 0
         self.retries = 0
         self.bytes_sent = 0  # of bodies, repeated ones too
+        #: After the last attempt: the network, or the server, could not take it ...
+        self.is_in_trouble = False
+        #: ... and its answer asked for so many seconds before the next one.
+        self.retry_after: float | None = None
 
     def send(
         self, path: str, body: bytes, headers: dict[str, str] | None = None, what: str = ""
@@ -66,7 +85,8 @@ class Transport:
             self.requests += 1
             self.retries += bool(retries.history)
             self.bytes_sent += len(body)
-            wait = None
+            wait = self.retry_after = None
+            self.is_in_trouble = True  # until it is known to be otherwise
             begun = monotonic()
             try:
                 answer = self._opened().post(path, body, headers, seconds)
@@ -75,7 +95,7 @@ class Transport:
             else:
                 outcome = outcome_of(answer.status, answer.content_type)
                 reply = Reply(outcome, answer.status, answer.detail)
-                wait = answer.retry_after
+                wait = self.retry_after = answer.retry_after
             if says_all():
                 said = _in_words(reply, self._settings.base_url, seconds)
                 took = 1000 * (monotonic() - begun)
@@ -84,9 +104,10 @@ class Transport:
                     f"POST {path}: {what}, {len(body)} bytes: {said} in {took:.0f} ms",
                 )
             if reply.outcome is not Outcome.RETRY:
+                self.is_in_trouble = False
                 return reply
             left = retries.after_failure(path)
-            if left is None:
+            if left is None or self._has_one_attempt():
                 return reply
             retries = left
             if not self._pause(retries.get_backoff_time() if wait is None else wait):
@@ -104,6 +125,13 @@ class Transport:
 
             self._session = Session(self._settings)
         return self._session
+
+    def abort(self) -> None:
+        """From any thread: end a wait for an answer. The attempt has failed then."""
+        session = self._session
+        if session is not None:
+            with contextlib.suppress(Exception):
+                session.abort()
 
     def close(self) -> None:
         """Close the connections. Only in the process that made this."""

@@ -29,7 +29,7 @@ class Identity(NamedTuple):
     number: int
     body: bytes
     segment: int | None = None  # of the journal
-    id: bytes | None = None  # of one that another process made
+    id: bytes | None = None  # of one that another process, or a discarded client, made
 
 
 Record = Union[Event, Identity]
@@ -54,6 +54,16 @@ def types_of(records: Iterable[Record]) -> tuple[str, ...]:
 def generated_id(prefix: bytes, number: int) -> bytes:
     """The idempotency id of one record: 20 hex digits of its process, 12 of its number."""
     return b"%b%012x" % (prefix, number)
+
+
+def with_own_id(record: Record, prefix: bytes) -> Record:
+    """The same record, which keeps the id that it had here wherever it goes, and is on no disk."""
+    if isinstance(record, Identity):
+        return record._replace(id=record.id or generated_id(prefix, record.number), segment=None)
+    number, when, call, extra, _ = record
+    context, message_id = extra or (None, None)
+    message_id = message_id or b'"%b"' % generated_id(prefix, number)
+    return (number, when, call, (context, message_id), None)
 
 
 def renumbered(record: Record, number: int) -> Record:

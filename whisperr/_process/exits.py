@@ -5,6 +5,9 @@
     a multiprocessing child up to 3.12          multiprocessing.util.Finalize (atexit is skipped)
     a multiprocessing child on 3.13             either (what was registered before is wiped)
     a child forked in the sender's thread       run(), by the sender's loop
+    an interpreter beside the first one         threading, before it waits for the threads of that
+                                                interpreter, and atexit (see HAS_DAEMON_THREADS)
+    a work horse of rq                          nothing: whisperr.integrations.rq, of which ensure() reminds
 
 Registered at import, and once more at the first use in a child. Nothing is ever
 unregistered: the first use may be in an exit handler, and what is registered then does not
@@ -15,7 +18,9 @@ Lock-free: ensure() may race with itself, and then registers twice.
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -23,9 +28,15 @@ from typing import Callable
 
 from whisperr._clock import monotonic
 
+#: Whether the end of this interpreter leaves a daemon thread alone. In one beside the first (3.12) there is
+#: none: it waits for every thread before it runs atexit, so a thread of ours has to be told before.
+HAS_DAEMON_THREADS: bool = getattr(_thread, "daemon_threads_allowed", lambda: True)()
+
 _drain: Callable[[float, bool], None] | None = None
 _atexit_in = 0  # pid
 _finalize_in = 0  # pid
+_is_told = False  # that the threads are about to be waited for
+_may_start = True
 _begun: tuple[int, float] = (0, 0.0)  # pid, and the monotonic time when its exit began
 
 
@@ -49,6 +60,29 @@ def ensure() -> None:
     if _finalize_in != pid and _is_multiprocessing_child():
         _finalize_in = pid
         sys.modules["multiprocessing.util"].Finalize(None, run, exitpriority=0)
+    if _is_bare_rq_horse():
+        logging.getLogger("whisperr").debug(
+            "an rq work horse runs no exit handler: rq worker -w whisperr.integrations.rq.Worker"
+        )
+
+
+def may_start_thread() -> bool:
+    """Whether a thread that is started now will be told when it has to end."""
+    global _is_told
+    if not (HAS_DAEMON_THREADS or _is_told):
+        try:
+            # As concurrent.futures does: there is no other word of it.
+            threading._register_atexit(_before_join)  # type: ignore[attr-defined]
+        except (AttributeError, RuntimeError):  # it has begun to end
+            return False
+        _is_told = True
+    return _may_start
+
+
+def _before_join() -> None:
+    global _may_start
+    _may_start = False
+    run()
 
 
 def _register_atexit() -> None:
@@ -62,6 +96,11 @@ def _is_multiprocessing_child() -> bool:
     if process is None or "multiprocessing.util" not in sys.modules:
         return False
     return process.parent_process() is not None
+
+
+def _is_bare_rq_horse() -> bool:
+    is_rq = "rq.worker" in sys.modules and "RQ_JOB_ID" in os.environ
+    return is_rq and "whisperr.integrations.rq" not in sys.modules
 
 
 def begun() -> float | None:

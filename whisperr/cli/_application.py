@@ -12,6 +12,7 @@ SHORT = 1.0  # seconds: a flush_interval that bounds a loss
 OURS = "whisperr"  # the name of the sender's thread
 
 _CELERY = "whisperr.integrations.celery"
+_RQ = "whisperr.integrations.rq"
 
 
 def examine(target: str, timeout: float, preloads: bool) -> Iterator[Finding]:
@@ -32,6 +33,7 @@ def examine(target: str, timeout: float, preloads: bool) -> Iterator[Finding]:
     yield from threads(found, preloads)
     yield from gevent(found["gevent"])
     yield from celery(found)
+    yield from rq(found)
     for message in found["django"]:
         yield wrong("Django", message["what"], message["change"])
 
@@ -129,3 +131,18 @@ def celery(found: Mapping[str, Any]) -> Iterator[Finding]:
                 "second, and what is younger than flush_interval is lost.",
                 "flush_interval=0.5 for the client, and a task_soft_time_limit before the hard one.",
             )
+
+
+def rq(found: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the horses of its workers deliver can't be seen: the class is on their command line."""
+    if not found["rq"]:
+        return
+    if _RQ in found["integrations"]:
+        yield ok("rq", f"{_RQ} is imported")
+    else:
+        yield advice(
+            "rq",
+            "The work horse of a job runs no exit handler: it loses what the job tracked, unless "
+            "the worker's class is one of ours.",
+            f"rq worker -w {_RQ}.Worker",
+        )

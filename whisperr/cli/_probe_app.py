@@ -47,6 +47,7 @@ def main() -> None:
     found["integrations"] = [n for n in sys.modules if n.startswith("whisperr.integrations.")]
     found["clients"] = _clients()
     found["celery"] = _celery_apps(module)
+    found["rq"] = "rq" in sys.modules
     found["django"] = _django_checks()
     _answer(answer, found)
 

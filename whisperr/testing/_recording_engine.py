@@ -62,6 +62,10 @@ class RecordingEngine(Engine):
             engine.replaced = self.replaced
         return engine
 
+    def replacement(self) -> Engine:
+        """A recording goes on, whatever is restored."""
+        return self
+
     def retire(self) -> None:
         """The client was garbage collected while a test records: so is what it had before."""
         if self.replaced is not None:
