@@ -39,9 +39,9 @@ CALLERS = 8  # threads that send requests to gunicorn
 def main() -> int:
     options = _options()
     console = Console()
-    with tempfile.TemporaryDirectory(
-        prefix="whisperr-demo-"
-    ) as folder, Sandbox() as server, own_redis(Path(folder)) as broker:
+    with tempfile.TemporaryDirectory(prefix="whisperr-demo-") as folder, Sandbox(
+        numbers=True
+    ) as server, own_redis(Path(folder)) as broker:
         console.print(f"ingestion server on {server.url} (open it in a browser), Redis on {broker}")
         accounts = os.path.join(folder, "accounts")
         environment = {

@@ -54,7 +54,9 @@ class DeliveringHorse(_Base):
         """rq's own; after a horse that was killed, the senders of this worker are started."""
         ended = super().wait_for_horse()
         if ended[1]:  # its status: killed, or failed beyond its job
-            logger.debug("an rq work horse ended with %#x: looking at what it left", ended[1])
+            logger.debug(
+                "whisperr: an rq work horse ended with %#x: looking at what it left", ended[1]
+            )
             lifecycle.start_all()
         return ended
 

@@ -7,15 +7,27 @@ together.
 
 from __future__ import annotations
 
+import logging
 import signal
+from collections import Counter
+from typing import Any, Callable
 
 from whisperr._client import live_clients, live_engines
 from whisperr._clock import monotonic
 from whisperr._process import signals
-from whisperr._reporting.reports import Superseded, logger
+from whisperr._reporting import observers
+from whisperr._reporting.reports import Superseded, say
 from whisperr._settings import check_timeout
 
-__all__ = ["after_restore", "deliver_on_signals", "flush_all", "shutdown_all", "start_all"]
+__all__ = [
+    "after_pass",
+    "after_restore",
+    "deliver_on_signals",
+    "flush_all",
+    "shutdown_all",
+    "start_all",
+    "stats_all",
+]
 
 _ENDING = ("SIGTERM", "SIGHUP")  # by Python's default, without any exit handler
 
@@ -125,5 +137,43 @@ def deliver_on_signals(*numbers: int) -> list[int]:
     try:
         return [int(number) for number in wanted if signals.install(number)]
     except signals.OutsideMainThread:
-        logger.warning("deliver_on_signals() does nothing outside the main thread")
+        say(logging.WARNING, "deliver_on_signals() does nothing outside the main thread")
         return []
+
+
+def stats_all() -> dict[str, Any]:
+    """``Whisperr.stats()`` of all clients together, of this process: for metrics.
+
+    ``dropped`` is a dict, as there; ``last_error`` is left out.
+    """
+    total: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    for engine in live_engines():
+        stats = engine.stats()
+        dropped.update(stats.pop("dropped"))
+        del stats["last_error"]
+        total.update(stats)
+    return {**{name: total[name] for name in _SUMS}, "dropped": dict(dropped)}
+
+
+def after_pass(callback: Callable[[], object]) -> None:
+    """Call this from now on after each delivery pass, and when an exit has given up the rest.
+
+    In the thread that has delivered, before a ``flush()`` that waits returns; in forked children,
+    too. What it raises is ignored. It must not wait for anybody.
+    """
+    observers.add(callback)
+
+
+_SUMS = (
+    "accepted",
+    "adopted",
+    "delivered",
+    "pending",
+    "spilled",
+    "requests",
+    "retries",
+    "splits",
+    "ignored",
+    "bytes",
+)

@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from whisperr.testing import Recording, SandboxAccount
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--whisperr-events=FILE``, for ``whisperr events``."""
+    parser.getgroup("whisperr").addoption(
+        "--whisperr-events",
+        metavar="FILE",
+        dest="whisperr_events_file",
+        help="append what the tests with whisperr_events track to this file, for `whisperr events`",
+    )
+
+
 @pytest.fixture
-def whisperr_events() -> Iterator[Recording]:
+def whisperr_events(request: pytest.FixtureRequest) -> Iterator[Recording]:
     """What the test tracks, through any client of the process, as a ``Recording``; nothing is sent.
 
     A call that a client refuses fails the test, see ``Recording.check``.
@@ -26,6 +36,11 @@ def whisperr_events() -> Iterator[Recording]:
 
     with recording() as events:
         yield events
+    file = request.config.getoption("whisperr_events_file", None)
+    if file:
+        from whisperr.testing._plan_file import append
+
+        append(file, events)
 
 
 @pytest.fixture

@@ -63,9 +63,16 @@ def test_classes_say_their_public_home(name: str) -> None:
 
 
 def test_lifecycle_names() -> None:
-    """`whisperr.lifecycle` exports five functions."""
-    names = ["after_restore", "deliver_on_signals", "flush_all", "shutdown_all", "start_all"]
-    assert sorted(lifecycle.__all__) == names
+    """`whisperr.lifecycle` exports these functions."""
+    assert sorted(lifecycle.__all__) == [
+        "after_pass",
+        "after_restore",
+        "deliver_on_signals",
+        "flush_all",
+        "shutdown_all",
+        "start_all",
+        "stats_all",
+    ]
     assert all(callable(getattr(lifecycle, name)) for name in lifecycle.__all__)
 
 

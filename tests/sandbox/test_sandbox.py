@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -885,3 +886,13 @@ def count_is_reached(url: str, key: str, target: str) -> bool:
         return bool(json.loads(connection.getresponse().read())["reached"])
     finally:
         connection.close()
+
+
+def test_numbers_are_counted_only_when_asked(tmp_path: Path) -> None:
+    """Three users' events with the same n are three events, and none of them came twice."""
+    for asked, counted in ((False, (3, 0, 0)), (True, (3, 1, 2))):
+        with Sandbox(numbers=asked) as box:
+            with contextlib.closing(ApiClient(box.url, "wrk_n")) as api:
+                api.send(*(event(2, f"mine-{copy}") for copy in range(3)))
+            ledger = box.ledger("wrk_n")
+        assert (ledger["arrived"], ledger["numbers"], ledger["twice"]) == counted

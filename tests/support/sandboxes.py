@@ -23,7 +23,10 @@ Json = Dict[str, Any]
 
 
 class PatientSandbox(Sandbox):
-    """One that waits for what must arrive as long as it takes on a busy machine."""
+    """One that waits for what must arrive as long as it takes on a busy machine. It counts numbers."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"numbers": True, **options})
 
     def wait_for(
         self, key: str, count: int, timeout: float = DEADLINE, *, field: str = "arrived"

@@ -722,3 +722,24 @@ def test_django(suite: Suite, server: Sandbox, key: str, setting: str) -> None:
     said = suite.command(command)
     assert "Ran 4 tests" in said and "OK" in said
     assert server.ledger(key)["connections"] == 0
+
+
+def test_the_words_of_track_do_as_well() -> None:
+    """``external_user_id`` is ``user``; both at once are a mistake."""
+    client = Whisperr("wrk_k")
+    with recording() as events:
+        client.track("u", "order_paid")
+        client.identify("u", traits={"plan": "pro"})
+        assert events.assert_tracked("order_paid", external_user_id="u").external_user_id == "u"
+        events.assert_not_tracked("order_paid", external_user_id="v")
+        assert events.assert_identified(external_user_id="u").external_user_id == "u"
+        with pytest.raises(AssertionError, match="of user 'v'"):
+            events.assert_tracked("order_paid", external_user_id="v")
+        for call in (
+            lambda: events.assert_tracked("order_paid", user="u", external_user_id="u"),
+            lambda: events.assert_not_tracked("order_paid", user="v", external_user_id="v"),
+            lambda: events.assert_identified("u", external_user_id="u"),
+            lambda: events.assert_identified(),
+        ):
+            with pytest.raises(ValueError, match="external_user_id"):
+                call()

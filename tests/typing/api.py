@@ -70,15 +70,16 @@ def waits(client: Whisperr) -> bool:
     settled: bool = client.flush() and client.flush(2) and client.shutdown(timeout=0.5)
     told: dict[str, Any] = client.stats()
     lifecycle.start_all()
+    url: str = client.base_url
+    lifecycle.after_pass(lifecycle.start_all)
+    figures: dict[str, Any] = lifecycle.stats_all()
     lifecycle.after_restore()
     numbers: list[int] = lifecycle.deliver_on_signals() + lifecycle.deliver_on_signals(15)
-    url: str = client.base_url
     return (
         settled
-        and bool(url)
         and lifecycle.flush_all(5.0)
         and lifecycle.shutdown_all()
-        and bool(told and numbers)
+        and bool(told and numbers and url and figures)
     )
 
 

@@ -40,6 +40,7 @@ from whisperr._encoding.calls import Encoder
 from whisperr._encoding.records import Record, renumbered, types_of, with_own_id
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
+from whisperr._reporting import observers
 from whisperr._reporting.ledger import Ledger, Reason
 from whisperr._reporting.reports import Reporter, Superseded, dropped, say
 from whisperr._settings import Settings
@@ -339,6 +340,8 @@ class SenderThread:
             why = self._delivery_pass.trouble
             error = dropped(count, message, types=types_of(lost), cause=why and why.what)
             self._reporter.lost(error, why.change if why else "")
+        if count + spilled:
+            observers.tell()
         return count + spilled == 0
 
     def _pass_here(self, deadline: float) -> bool:
@@ -367,6 +370,7 @@ class SenderThread:
                 self.journal.retire()
         finally:
             self._passing_in = None
+            observers.tell()  # before whoever waits goes on, and perhaps ends the process
             for barrier in asked:
                 barrier.resolve(settled and self._delivery_pass.complete)
             # One that fails again is not followed by a third: a callback may ask at each failure.

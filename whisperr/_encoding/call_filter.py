@@ -16,6 +16,7 @@ from typing import Any, Callable, Dict, Optional, Pattern, Tuple, Union
 from whisperr._encoding import calls
 from whisperr._encoding.unencodable import type_name
 from whisperr._encoding.values import is_plain, is_tracked, key_text, plain
+from whisperr._process.signals import came_from_handler
 
 BeforeSend = Callable[[Dict[str, Any]], Optional[Dict[str, Any]]]
 Names = Tuple[Union[str, Pattern[str]], ...]
@@ -80,6 +81,8 @@ class CallFilter:
         try:
             changed = self._before_send(fields)
         except Exception as error:  # the application's own: its text may hold anything
+            if came_from_handler(error):  # a time limit of a job, say, and not the hook's
+                raise
             raise calls.Refused(f"before_send raised {type_name(error)}") from None
         if changed is None:
             return None

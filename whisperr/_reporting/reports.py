@@ -42,7 +42,7 @@ def say(level: int, text: str, **fields: Any) -> None:
         fields: What a handler may want as values: attributes ``whisperr_...`` of the record.
     """
     extra = {f"whisperr_{name}": value for name, value in fields.items()}
-    _isolated(lambda: logger.log(level, "%s%s", _NAME, text, extra=extra))
+    isolated(lambda: logger.log(level, "%s%s", _NAME, text, extra=extra))
 
 
 def says_all() -> bool:
@@ -90,7 +90,7 @@ class Reporter:
             say(level, self._line(error, change), **_fields(error))
             if self._on_error is not None:
                 on_error = self._on_error
-                _isolated(lambda: on_error(error))
+                isolated(lambda: on_error(error))
         finally:
             if not self._token[0]:
                 raise Superseded
@@ -130,7 +130,7 @@ def dropped(
     return WhisperrError(DROPPED, message, status, count, detail, tuple(types), cause)
 
 
-def _isolated(report: Callable[[], object]) -> None:
+def isolated(report: Callable[[], object]) -> None:
     """Of the callback, or of a filter or handler of the application: what it raises ends here."""
     try:
         report()

@@ -23,6 +23,10 @@ COMMANDS = {
     ),
     "doctor": ("whisperr.cli.doctor", "look at this environment, and say what is wrong"),
     "config": ("whisperr.cli.config", "show every option, what holds here, and where it is from"),
+    "events": (
+        "whisperr.cli.events",
+        "list what an application tracks, or check it against a plan",
+    ),
     "sandbox": ("whisperr.sandbox.command", "run the ingestion API on this machine"),
 }
 

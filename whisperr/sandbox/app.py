@@ -11,9 +11,11 @@ from whisperr.sandbox.server.database import Database
 from whisperr.sandbox.server.origin_guard import OriginGuard
 
 
-def create_app(database: Database, guard: OriginGuard, *, read_timeout: float) -> Starlette:
+def create_app(
+    database: Database, guard: OriginGuard, *, read_timeout: float, numbered: bool = False
+) -> Starlette:
     """A sandbox on a database. Each request needs its ``Connection`` in its state."""
-    accounts = AccountRegistry(database)
+    accounts = AccountRegistry(database, numbered=numbered)
     return Starlette(
         routes=[
             *ingestion.routes(accounts, guard, read_timeout),

@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time for a request to come in (%(default)s)",
     )
     parser.add_argument(
+        "--numbers",
+        action="store_true",
+        help="an application numbers its events in properties.n: count these, and each that comes twice",
+    )
+    parser.add_argument(
         "--exit-with-parent", action="store_true", help="exit when standard input ends"
     )
 
@@ -113,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
         if options.ready_file is not None:
             _write_whole(options.ready_file, url + "\n")
 
-    app = create_app(opened, guard, read_timeout=options.read_timeout)
+    app = create_app(opened, guard, read_timeout=options.read_timeout, numbered=options.numbers)
     limits = serving.Limits(options.keep_alive, options.read_timeout)
     try:
         serving.serve(listener, app, limits, announce, options.exit_with_parent)

@@ -94,6 +94,7 @@ class Recording(Sequence[Tracked]):
         event_type: str,
         *,
         user: object = None,
+        external_user_id: object = None,
         properties: Mapping[Any, Any] | None = None,
         context: Mapping[Any, Any] | None = None,
         times: int | None = None,
@@ -102,7 +103,8 @@ class Recording(Sequence[Tracked]):
 
         Args:
             event_type: As it would be sent: lowercase, without white space around it.
-            user: Its user's id, as text or as what ``str()`` makes that text of; None means any.
+            user, external_user_id: Its user's id, as text or as what ``str()`` makes that text of;
+                None means any. Two words for one thing: the second is that of ``track()``.
             properties: These are among the event's, with these values; None or ``{}`` means any.
             context: Likewise, of the event's context.
             times: So many such events, no more and no less; None means one or more.
@@ -112,7 +114,7 @@ class Recording(Sequence[Tracked]):
             ValueError: ``times`` is under 1, or a value has no JSON form.
         """
         __tracebackhide__ = True
-        pattern = TrackPattern(event_type, user, properties, context)
+        pattern = TrackPattern(event_type, _one(user, external_user_id), properties, context)
         return self._assert(pattern, self.events, times)
 
     def assert_not_tracked(
@@ -120,6 +122,7 @@ class Recording(Sequence[Tracked]):
         event_type: str,
         *,
         user: object = None,
+        external_user_id: object = None,
         properties: Mapping[Any, Any] | None = None,
         context: Mapping[Any, Any] | None = None,
     ) -> None:
@@ -130,7 +133,7 @@ class Recording(Sequence[Tracked]):
             ValueError: A value has no JSON form.
         """
         __tracebackhide__ = True
-        pattern = TrackPattern(event_type, user, properties, context)
+        pattern = TrackPattern(event_type, _one(user, external_user_id), properties, context)
         found = [event for event in self.events if not pattern.differences(event)]
         if found:
             raise AssertionError(f"expected no {pattern}, but there is:\n{listed(found)}")
@@ -148,8 +151,9 @@ class Recording(Sequence[Tracked]):
 
     def assert_identified(
         self,
-        user: object,
+        user: object = None,
         *,
+        external_user_id: object = None,
         traits: Mapping[Any, Any] | None = None,
         email: str | None = None,
         phone: str | None = None,
@@ -160,7 +164,8 @@ class Recording(Sequence[Tracked]):
         """Such an identity was sent. Returns the first of them.
 
         Args:
-            user: Its user's id, as text or as what ``str()`` makes that text of.
+            user, external_user_id: Its user's id, as text or as what ``str()`` makes that text of.
+                One of the two is needed.
             traits: These are among its traits, with these values; None or ``{}`` means any.
             email, phone, push_token: It has a channel of this kind with this address.
             preferred_channel: It prefers this one.
@@ -171,6 +176,9 @@ class Recording(Sequence[Tracked]):
             ValueError: As of ``assert_tracked``.
         """
         __tracebackhide__ = True
+        user = _one(user, external_user_id)
+        if user is None:
+            raise ValueError("user (or external_user_id) is needed")
         addresses = {"email": email, "sms": phone, "push": push_token}
         pattern = IdentityPattern(user, traits, addresses, preferred_channel)
         return self._assert(pattern, self.identities, times)
@@ -261,6 +269,13 @@ class Recording(Sequence[Tracked]):
             self._collect()
             self._spool.remove()
             self._spool = None
+
+
+def _one(user: object, external_user_id: object) -> object:
+    """The one that was given of two words for the same."""
+    if user is not None and external_user_id is not None:
+        raise ValueError("user and external_user_id are two words for one thing: give one")
+    return user if external_user_id is None else external_user_id
 
 
 @contextlib.contextmanager

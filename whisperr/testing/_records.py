@@ -34,6 +34,11 @@ class Tracked:
     pid: int = field(repr=False)
 
     @property
+    def external_user_id(self) -> str:
+        """``user``, by the word of ``track()``."""
+        return self.user
+
+    @property
     def message_id(self) -> str:
         """The idempotency key, given or made by the client; also ``context["$message_id"]``."""
         return str(self.context["$message_id"])
@@ -57,6 +62,11 @@ class Identified:
     preferred_channel: str | None
     channels: list[Json]
     pid: int = field(repr=False)
+
+    @property
+    def external_user_id(self) -> str:
+        """``user``, by the word of ``identify()``."""
+        return self.user
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,8 @@ LEGAL = {
     "on_error": on_error,
     "max_batch_size": 17,
     "journal_dir": "/journal",
+    "before_send": on_error,
+    "redact": ("password",),
 }  # the others are numbers, which may be one more than the default
 OPTIONS = inspect.signature(Whisperr).parameters
 

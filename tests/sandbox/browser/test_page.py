@@ -555,3 +555,63 @@ def test_the_page_stays_alive_while_much_arrives(page: Page, box: Sandbox) -> No
         start_time = time.monotonic()
         page.open(page.events()[0][1])
         assert time.monotonic() - start_time < generous(2)
+
+
+# --- its size
+
+
+@pytest.mark.parametrize("width", [380, 640, 1280])
+def test_words_do_not_touch(page: Page, width: int) -> None:
+    """No label of a plot lies on another, and nothing sticks out at the side."""
+    with contextlib.closing(ApiClient(page.url, KEY)) as api:
+        api.send(*(event(number) for number in range(400)))
+    page.until(lambda: page.events())
+    before = page.driver.get_window_size()
+    # The window of a browser has a least width: what it shows has not.
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        page.until(lambda: page.run("return document.documentElement.clientWidth") <= width)
+        page.until(lambda: page.run(SHARED) == [])
+        sideways = page.run("return document.documentElement.scrollWidth - window.innerWidth")
+        legend = page.run(
+            "return [...document.querySelectorAll('.legend li')]"
+            ".map(item => item.getBoundingClientRect().right)"
+        )
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        page.driver.set_window_size(before["width"], before["height"])
+    assert sideways <= 0
+    assert legend and max(legend) <= width
+
+
+# Pairs of labels of one plot that lie on, or touch, each other; a list with a word if there are none.
+SHARED = """
+const found = [];
+let seen = 0;
+for (const plot of document.querySelectorAll('.plot')) {
+  const boxes = [...plot.querySelectorAll('text')].map(it => [it.textContent, it.getBoundingClientRect()]);
+  seen += boxes.length;
+  for (const [text, a] of boxes) for (const [other, b] of boxes) {
+    const apart = a === b || a.right + 1 < b.left || b.right + 1 < a.left || a.bottom < b.top || b.bottom < a.top;
+    if (!apart) found.push(text + ' / ' + other);
+  }
+}
+return seen > 8 ? found : ['too few labels'];
+"""
+
+
+def test_a_chosen_key_shows_its_own_processes(page: Page) -> None:
+    """Those that sent with it, and no others; without a choice all."""
+    for number, name in enumerate(("wrk_first_key", "wrk_second_key")):
+        with contextlib.closing(ApiClient(page.url, name)) as api:
+            api.send(event(number))
+
+    def lanes() -> int:
+        return len(page.driver.find_elements(By.CSS_SELECTOR, "#lanes li"))
+
+    page.until(lambda: lanes() == 2)
+    page.choose("account", "1")
+    page.until(lambda: lanes() == 1)
+    page.choose("account", "")
+    page.until(lambda: lanes() == 2)

@@ -59,7 +59,7 @@ class UpdateStream:
             "counts": self._counts(),
             "accounts": self._listed_accounts(),
             "traffic": self._traffic(),
-            "lanes": self._accounts.lanes.shown(),
+            "lanes": self._accounts.lanes.shown(self._wanted.account),
             "faults": self._accounts.waiting_faults(self._wanted.account),
         }
 

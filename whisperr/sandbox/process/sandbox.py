@@ -26,11 +26,19 @@ class Sandbox:
     """A server on loopback, running between ``start()`` and ``stop()`` or in a ``with`` block.
 
     port: 0 for any free one. keep_alive: seconds after which it closes an idle connection.
+    numbers: the application numbers its events in ``properties.n``, each once: count these, too.
     Every method that takes a key is about the requests that were made with that API key.
     """
 
-    def __init__(self, *, port: int = 0, keep_alive: float = defaults.KEEP_ALIVE) -> None:
-        self._process = ServerProcess(["--port", str(port), "--keep-alive", str(keep_alive)])
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        keep_alive: float = defaults.KEEP_ALIVE,
+        numbers: bool = False,
+    ) -> None:
+        arguments = ["--port", str(port), "--keep-alive", str(keep_alive)]
+        self._process = ServerProcess([*arguments, *(["--numbers"] if numbers else [])])
 
     def __enter__(self) -> Sandbox:
         return self.start()

@@ -102,14 +102,15 @@ class Account:
             number = database.run(
                 "INSERT INTO accounts (digest, label) VALUES (?, ?)", self._digest, self.label
             )
-        self.ledger = Ledger(database, number, counts)
+        self.ledger = Ledger(database, number, counts, numbered=self._registry.numbered)
 
 
 class AccountRegistry:
     """The accounts by API key; asking for one makes it. What belongs to no key is here, too."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, numbered: bool = False) -> None:
         self.database = database
+        self.numbered = numbered  # see Ledger
         self.faults = FaultQueue()
         self.traffic = Traffic()
         self.lanes = Lanes(database)

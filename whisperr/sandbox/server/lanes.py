@@ -37,8 +37,10 @@ class Lane:
     rows: int = 0
     last: float = 0.0
     seconds: dict[int, int] = field(default_factory=dict)
+    accounts: set[int] = field(default_factory=set)  # of the keys that it sent with
 
-    def count(self, now: float) -> None:
+    def count(self, now: float, account: int) -> None:
+        self.accounts.add(account)
         self.rows += 1
         self.last = now
         second = int(now)
@@ -69,18 +71,27 @@ class Lanes:
         self._unnamed: OrderedDict[int, Lane] = (
             OrderedDict()
         )  # process not looked up yet, by its port
-        sql = "SELECT lane, count(*), max(time) FROM rows GROUP BY lane"
-        seen = {lane: (rows, last) for lane, rows, last in database.all(sql)}
+        lanes: dict[int, Lane] = {}
         for number, name, agent, process in database.all("SELECT * FROM lanes"):
-            rows, last = seen.get(number, (0, 0.0))
-            self._by_name[name] = Lane(number, name, agent, process, rows, last)
+            lanes[number] = self._by_name[name] = Lane(number, name, agent, process)
+        sql = "SELECT lane, account, count(*), max(time) FROM rows GROUP BY lane, account"
+        for number, account, rows, last in database.all(sql):
+            if number in lanes:
+                lane = lanes[number]
+                lane.accounts.add(account)
+                lane.rows += rows
+                lane.last = max(lane.last, last)
 
-    def assigner(self, connection: Connection, agent: str) -> LaneAssigner:
-        return LaneAssigner(self, connection, agent)
+    def assigner(self, connection: Connection, agent: str, account: int) -> LaneAssigner:
+        return LaneAssigner(self, connection, agent, account)
 
-    def shown(self) -> list[dict[str, Any]]:
-        """The lanes that were last heard of, the oldest lane first: they keep their places."""
-        latest = sorted(self._by_name.values(), key=lambda lane: -lane.last)[:SHOWN]
+    def shown(self, account: int | None = None) -> list[dict[str, Any]]:
+        """The lanes that were last heard of, the oldest lane first: they keep their places.
+
+        Of one key alone, where it is given by its account.
+        """
+        wanted = [it for it in self._by_name.values() if account in (None, *it.accounts)]
+        latest = sorted(wanted, key=lambda lane: -lane.last)[:SHOWN]
         return [lane.shown() for lane in sorted(latest, key=lambda lane: lane.number)]
 
     def label(self, number: int) -> str:
@@ -118,7 +129,8 @@ class Lanes:
 class LaneAssigner:
     """Assigns what one request brought to lanes, by the ids of the entries."""
 
-    def __init__(self, lanes: Lanes, connection: Connection, agent: str) -> None:
+    def __init__(self, lanes: Lanes, connection: Connection, agent: str, account: int) -> None:
+        self._account = account
         self._lanes = lanes
         self._connection = connection
         self._agent = agent
@@ -135,5 +147,5 @@ class LaneAssigner:
         if self._last is None or self._last[0] != name:
             self._last = name, self._lanes.lane(name, self._agent, self._connection)
         lane = self._last[1]
-        lane.count(self._now)
+        lane.count(self._now, self._account)
         return lane.number

@@ -4,8 +4,9 @@ The meaning of the counts:
     An entry is *accepted* when the server stores it, whatever it then answers. The first copy of
     an id counts as arrived. A later copy is *resent* when it is allowed: something went
     wrong after the server had stored a copy and before the client could know. Each such failure
-    allows one repeat. Every other repeat is *twice*, and so is one application number
-    (``properties.n``) under two ids, and a repeat whose content has changed.
+    allows one repeat. Every other repeat is *twice*, and so is a repeat whose content has changed.
+    Only when asked to: each ``properties.n`` is a number that the application gives once (as our demo
+    does), and the same number under two ids is *twice*, too.
     What a fault read and did not store was never accepted: sending it again is no repeat. Such an
     id counts as *retried* each time it is seen again.
     Identities are counted by user in the same way; they carry no id, so a repeat is allowed only
@@ -63,8 +64,11 @@ _RENDERED_LATE = ("sdk_name", "sdk_version", "app_version")
 class Ledger:
     """Everything kept for one API key. Counted as requests come in: reading the counts is cheap."""
 
-    def __init__(self, database: Database, number: int, counts: str = "{}") -> None:
+    def __init__(
+        self, database: Database, number: int, counts: str = "{}", *, numbered: bool = False
+    ) -> None:
         self.number = number
+        self._is_numbered = numbered
         self._database = database
         self._rows = Rows(database, number)
         self._counts: Counter[str] = Counter(json.loads(counts))
@@ -229,7 +233,7 @@ class Ledger:
             self._failed.pop(message_id, None)
             self._counts["arrived"] += 1
             copies.append(JudgedEntry(event, text, ARRIVED, None))
-            if "n" in event["properties"]:
+            if self._is_numbered and "n" in event["properties"]:
                 numbered.append((strict_json.value_key(event["properties"]["n"]), stored_id))
         if numbered:
             self._count_numbers(numbered)

@@ -39,7 +39,7 @@ class RequestHandler:
         self._connection: Connection = request.state.connection
         self._time = time.time()
         self._lane = accounts.lanes.assigner(
-            self._connection, request.headers.get("user-agent", "")
+            self._connection, request.headers.get("user-agent", ""), self.account.ledger.number
         )
         # forget() gives the account a new ledger; this request was read under the present one.
         self._ledger: Ledger = self.account.ledger

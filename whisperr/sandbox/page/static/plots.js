@@ -67,8 +67,7 @@ export function drawSizes({ sizes }) {
       svg("rect", {
         className: "bar", x: index * step + 3, y: BASE - height, width: step - 6, height, rx: 2,
       }),
-      label(middle, HEIGHT - 3, index && sizes[index - 1][0] + 1 !== end ? `≤${end}` : `${end}`,
-        "middle"),
+      label(middle, HEIGHT - 3, `${end}`, "middle"),
     );
     if (count) children.push(label(middle, BASE - height - 3, figure(count), "middle"));
   });
