@@ -7,6 +7,7 @@ that every public method begins with: whatever forked, with hooks or without (uW
 from __future__ import annotations
 
 import os
+import sys
 import time
 from datetime import datetime
 from io import SEEK_CUR
@@ -18,6 +19,8 @@ from whisperr._delivery.intake import RECORDED, is_nobody
 from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
 from whisperr._process.registry import Registry
+from whisperr._process.threads import in_thread
+from whisperr._reporting.feedback import is_fed_by_us, logging_threads
 from whisperr._reporting.reports import Superseded, log_to_stderr
 from whisperr._settings import (
     FLUSH_TIMEOUT,
@@ -62,6 +65,8 @@ class Whisperr:
     Raises:
         ValueError: An option is unusable; the text names it and the legal range.
     """
+
+    _is_finalizing = staticmethod(sys.is_finalizing)  # the names of a module go before this
 
     def __init__(
         self,
@@ -141,6 +146,8 @@ class Whisperr:
         if engine is None:
             return
         try:
+            if logging_threads and is_fed_by_us():
+                return
             if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
             intake = engine.intake
@@ -219,6 +226,8 @@ class Whisperr:
             "channels": channels,
         }
         try:
+            if logging_threads and is_fed_by_us():
+                return
             if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
             engine.identify(fields)
@@ -241,6 +250,14 @@ class Whisperr:
         Raises:
             ValueError: The timeout is no such number.
         """
+        try:
+            return self._flush(timeout)
+        except Exception:
+            if not self._is_finalizing():
+                raise
+            return False  # of what it needs some is gone already
+
+    def _flush(self, timeout: float | None) -> bool:
         deadline = _deadline(timeout, FLUSH_TIMEOUT)
         engine = self._own_engine()
         if engine is None:
@@ -265,6 +282,14 @@ class Whisperr:
         Raises:
             ValueError: The timeout is no such number.
         """
+        try:
+            return self._shutdown(timeout)
+        except Exception:
+            if not self._is_finalizing():
+                raise
+            return False
+
+    def _shutdown(self, timeout: float | None) -> bool:
         deadline = _deadline(timeout, self._settings.shutdown_timeout)
         engine = self._own_engine()
         if engine is None:
@@ -279,11 +304,11 @@ class Whisperr:
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """``flush()`` without blocking the event loop."""
-        return await _in_thread(lambda: self.flush(timeout))
+        return await in_thread(lambda: self.flush(timeout))
 
     async def ashutdown(self, timeout: float | None = None) -> bool:
         """``shutdown()`` without blocking the event loop."""
-        return await _in_thread(lambda: self.shutdown(timeout))
+        return await in_thread(lambda: self.shutdown(timeout))
 
     def stats(self) -> dict[str, Any]:
         """The ledger of this process: ``accepted + adopted = delivered + dropped + pending + spilled``.
@@ -306,6 +331,8 @@ class Whisperr:
         return _from_settings, (type(self), self._settings)
 
     def __del__(self) -> None:
+        if self._is_finalizing():  # the exit has delivered, and what retire() needs may be gone
+            return
         engine = getattr(self, "_engine", None)  # absent when the constructor raised
         if engine is not None:
             engine.retire()
@@ -338,12 +365,6 @@ def _deadline(timeout: float | None, default: float) -> float:
     if timeout is None:
         timeout = default
     return monotonic() + check_timeout("timeout", timeout)
-
-
-async def _in_thread(wait: Callable[[], bool]) -> bool:
-    import asyncio  # here: it costs more than all the rest, and few need it
-
-    return await asyncio.get_running_loop().run_in_executor(None, wait)
 
 
 # --- what makes engines, for whisperr.testing

@@ -9,6 +9,7 @@ Runs in one thread at a time (the sender thread sees to that).
 
 from __future__ import annotations
 
+from logging import DEBUG
 from typing import TYPE_CHECKING, Sequence
 
 from whisperr._delivery.answers import rejection
@@ -18,7 +19,7 @@ from whisperr._encoding.bodies import EVENTS_PATH, IDENTIFY_PATH, batch
 from whisperr._encoding.records import Identity, Record, generated_id
 from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, logger
+from whisperr._reporting.reports import Reporter, say
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:  # what they bring an import of whisperr does not pay for
@@ -179,7 +180,8 @@ class DeliveryPass:
         events = [record for record in part if not isinstance(record, Identity)]
         body = batch(events, self._id_prefix, self._environment)
         reply = self._transport.send(EVENTS_PATH, body)
-        logger.debug("%d events, %d bytes: %s", len(part), len(body), reply.status or reply.error)
+        said = reply.status or reply.error
+        say(DEBUG, "%d events, %d bytes: %s", len(part), len(body), said)
         return reply
 
     def _delivered(self, part: Sequence[Record]) -> None:

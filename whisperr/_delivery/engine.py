@@ -17,6 +17,7 @@ Fork: never repaired. The child's first call finds that the engine is not of its
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -46,6 +47,8 @@ _started: dict[int, Engine] = {}  # by id; of this process, and those of its anc
 
 class Engine:
     """Accepts calls, has them delivered, keeps the ledger."""
+
+    _is_finalizing = staticmethod(sys.is_finalizing)  # the names of a module go before this
 
     def __init__(self, settings: Settings, encoder: Encoder, closed: bool = False) -> None:
         self.token = token_of_this_process()  # item 0: this is still the process that made it
@@ -113,6 +116,13 @@ class Engine:
 
     def refuse(self, error: Exception) -> None:
         """Report a call that can't be queued. It counts as accepted and dropped."""
+        try:
+            self._refuse(error)
+        except Exception:  # of the names that it needs some are gone already
+            if not self._is_finalizing():
+                raise
+
+    def _refuse(self, error: Exception) -> None:
         kind = type(error)  # what the caller's objects raise is not even asked for its class
         if issubclass(kind, Refused):
             message, detail = str(error), error.detail  # type: ignore[attr-defined]
@@ -305,6 +315,7 @@ class Engine:
 class LazyEngine:
     """What a client has before its first call: what an engine is made of, and nothing more."""
 
+    _is_finalizing = staticmethod(sys.is_finalizing)
     token = b"\0"  # item 0: it is no process's engine, so nobody looks further
     intake: Intake
     closed = False
@@ -324,6 +335,8 @@ class LazyEngine:
 
     def refuse(self, error: Exception) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
+        if self._is_finalizing():  # the interpreter takes itself apart
+            return
         with suppress(Superseded):
             reporter = Reporter(self._settings.on_error, token_of_this_process())
             reporter.lost(1, f"refused a call: {type(error).__name__}")

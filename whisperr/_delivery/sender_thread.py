@@ -28,6 +28,7 @@ import math
 import threading
 from collections import deque
 from dataclasses import replace
+from logging import ERROR, INFO
 from types import BuiltinMethodType, MethodType
 from typing import TYPE_CHECKING, Any, Callable, Hashable, NamedTuple, Protocol
 
@@ -39,8 +40,9 @@ from whisperr._encoding.calls import Encoder
 from whisperr._encoding.records import Record, renumbered, with_own_id
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
+from whisperr._reporting.feedback import our_records, urllib3_says_all
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, Superseded, logger
+from whisperr._reporting.reports import Reporter, Superseded, is_finalizing, say
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ class SenderThread:
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
-        if self._is_forked_copy():
+        if self._is_forked_copy() or is_finalizing():  # a thread that runs will not run any more
             return False
         if self._is_with_caretaker:
             self._on_return()
@@ -319,7 +321,7 @@ class SenderThread:
         """Give up what is left, and say so. True when nothing was."""
         count, spilled = self.queue.abandon()
         if spilled:
-            logger.info("%d records stay in the journal, for the next process", spilled)
+            say(INFO, "%d records stay in the journal, for the next process", spilled)
         if count:
             self._ledger.dropped[Reason.UNDELIVERED].add(count)
             message = f"lost {count} record{'' if count == 1 else 's'}: no time was left to deliver"
@@ -329,6 +331,8 @@ class SenderThread:
 
     def _pass_here(self, deadline: float) -> bool:
         """A pass in the calling thread, where there can be no other."""
+        if is_finalizing():  # who was inside one never leaves it
+            deadline = monotonic()
         if not self._passing.acquire(True, max(0.0, deadline - monotonic())):
             return False
         try:
@@ -348,7 +352,8 @@ class SenderThread:
         asked = [] if closing else [self._asked.popleft() for _ in range(len(self._asked))]
         settled = False
         try:
-            settled = self._delivery_pass.run()
+            with our_records() if urllib3_says_all() else contextlib.nullcontext():
+                settled = self._delivery_pass.run()
             if self.journal is not None and settled and self._is_exiting():
                 self.journal.retire()
         finally:
@@ -416,7 +421,7 @@ class SenderThread:
         except Superseded:
             raise
         except BaseException as error:  # a defect, or a SystemExit of a callback: go on
-            logger.error("a delivery pass failed: %s", type(error).__name__)
+            say(ERROR, "a delivery pass failed: %s", type(error).__name__)
         if closing and not self.is_settled:
             return self._end()
         if self._phase.read() is Phase.OPEN or self.queue.pending():

@@ -19,6 +19,7 @@ from __future__ import annotations
 import errno
 from itertools import chain as chained
 from itertools import groupby
+from logging import INFO
 from typing import Callable, Iterator, Sequence
 
 from whisperr._clock import monotonic
@@ -34,7 +35,7 @@ from whisperr._journal.space_limit import SpaceLimit
 from whisperr._process import at_fork
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import logger
+from whisperr._reporting.reports import say
 from whisperr._settings import Settings
 
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
@@ -235,7 +236,7 @@ class Journal:
             self._lost(self._log.abandon_deleted(), "the journal's files were deleted")
         if self._log.reopen() and self._is_off:
             self._is_off = False
-            logger.info("the journal works again")
+            say(INFO, "the journal works again")
         self._log.close_full()
         self._retire_adopted()
         for log in self._adopted:  # or what is delivered from now on could not be noted

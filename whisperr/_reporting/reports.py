@@ -15,6 +15,7 @@ from typing import Callable
 
 from whisperr._errors import DROPPED, JOURNAL, WhisperrError
 from whisperr._process.fork_token import ForkToken
+from whisperr._reporting.feedback import our_records
 from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
@@ -59,7 +60,8 @@ class Reporter:
 
     def _tell(self, level: int, error: WhisperrError) -> None:
         try:
-            _isolated(lambda: logger.log(level, "%s: %s", error.type, error.message))
+            if not is_finalizing():
+                say(level, "%s: %s", error.type, error.message)
             if self._on_error is not None:
                 on_error = self._on_error
                 _isolated(lambda: on_error(error))
@@ -68,20 +70,46 @@ class Reporter:
                 raise Superseded
 
 
+def say(level: int, message: str, *values: object) -> None:
+    """One line of our logger, which raises nothing, and of which no handler makes an event."""
+    with our_records():
+        _isolated(lambda: logger.log(level, message, *values))
+
+
+def is_finalizing() -> bool:
+    """All exit handlers have run: the interpreter takes itself apart, and says nothing any more."""
+    return sys is None or sys.is_finalizing()
+
+
 def _isolated(report: Callable[[], object]) -> None:
     """Of the callback, or of a filter or handler of the application: what it raises ends here."""
     try:
         report()
     except Exception as raised:
+        if is_finalizing():
+            return
         with contextlib.suppress(Exception):  # a daemon may have closed its stderr
             sys.stderr.write(f"whisperr: a report raised {type(raised).__name__}, ignored\n")
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what ``sys.stderr`` is at that moment, and nothing once that is closed.
+
+    What it was when the client was made may be a stream of a test, or of a page, that is gone.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):  # closed, full, or of somebody else's making
+            stream = sys.stderr
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.write(self.format(record) + "\n")
+                stream.flush()
 
 
 def log_to_stderr() -> None:
     """``debug=True``: everything the logger says, to stderr. Twice is once."""
     logger.setLevel(logging.DEBUG)
-    if not any(getattr(handler, "whisperr_debug", False) for handler in logger.handlers):
-        handler = logging.StreamHandler()
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        handler = _ToStderr()
         handler.setFormatter(logging.Formatter(_DEBUG_FORMAT))
-        handler.whisperr_debug = True  # type: ignore[attr-defined]
         logger.addHandler(handler)
