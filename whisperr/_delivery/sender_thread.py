@@ -41,8 +41,9 @@ from whisperr._encoding.records import Record, renumbered, types_of, with_own_id
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting import observers
+from whisperr._reporting.feedback import our_records, urllib3_says_all
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, Superseded, dropped, say
+from whisperr._reporting.reports import Reporter, Superseded, dropped, is_finalizing, say
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -196,7 +197,8 @@ class SenderThread:
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
-        if self._is_leaving or self._is_forked_copy():
+        # A thread that runs while the interpreter ends will not run any more.
+        if self._is_leaving or self._is_forked_copy() or is_finalizing():
             return False
         if self._is_with_caretaker:
             self._on_return()
@@ -346,6 +348,8 @@ class SenderThread:
 
     def _pass_here(self, deadline: float) -> bool:
         """A pass in the calling thread, where there can be no other."""
+        if is_finalizing():  # who was inside one never leaves it
+            deadline = monotonic()
         if not self._passing.acquire(True, max(0.0, deadline - monotonic())):
             return False
         try:
@@ -365,7 +369,8 @@ class SenderThread:
         asked = [] if closing else [self._asked.popleft() for _ in range(len(self._asked))]
         settled = False
         try:
-            settled = self._delivery_pass.run()
+            with our_records() if urllib3_says_all() else contextlib.nullcontext():
+                settled = self._delivery_pass.run()
             if self.journal is not None and settled and self._is_exiting():
                 self.journal.retire()
         finally:
