@@ -214,6 +214,12 @@ class Engine:
         if sender is not None:
             sender.request_pass()
 
+    def look_for_dead(self) -> None:
+        """Have a pass begin soon that looks into the journal's folder, unless one is asked for."""
+        sender = self._sender() if self._has_journal else None
+        if sender is not None:
+            sender.look_for_dead()
+
     def begin_exit(self, deadline: float, closing: bool = False) -> None:
         """From now on everything is bounded by the deadline, and a back-off ends at once."""
         if closing:
