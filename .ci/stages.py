@@ -50,7 +50,7 @@ OTHERS = ("39", "310", "311", "312")
 HOSTS = "tests/hosts"
 REQUIRED = (
     Stage("3.13", ("test", "-m", "not endurance")),
-    Stage("3.8", tox("py38")),
+    Stage("3.8", tox("py38", "-m", "not storm and not endurance and not browser")),
     Stage("lint", ("tox", "run", "-e", "lint")),
     Stage("type", ("tox", "run", "-e", "type")),
 )
@@ -61,6 +61,7 @@ NEAR = (
     Stage("table of hosts", tox("hosts", "--check")),
 )
 FAR = (
+    Stage("3.8, storms", tox("py38", "-m", "storm and not browser")),
     *(Stage(f"3.{each[1:]}, hosts", tox(f"py{each}", HOSTS)) for each in OTHERS),
     Stage("endurance", ("test", "-m", "endurance")),
 )
