@@ -58,6 +58,7 @@ NEAR = (
     *(Stage(f"3.{each[1:]}", tox(f"py{each}", f"--ignore={HOSTS}")) for each in OTHERS),
     Stage("without orjson", ("tox", "run", "-e", "stdlib-json")),
     Stage("docs", ("tox", "run", "-e", "docs")),
+    Stage("table of hosts", tox("hosts", "--check")),
 )
 FAR = (
     *(Stage(f"3.{each[1:]}, hosts", tox(f"py{each}", HOSTS)) for each in OTHERS),

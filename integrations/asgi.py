@@ -6,6 +6,8 @@
 
 uvicorn ends by the signal it was sent, and then no exit handler of Python runs: what was tracked
 has to be delivered before. Any application will do, also one that knows no lifespan (Django).
+When the application has started, so do the senders: what a crash left in a journal is delivered
+then, and not at the first event.
 """
 
 from __future__ import annotations
@@ -87,6 +89,8 @@ class _Lifespan:
         if self._is_over():
             await self._deliver()
         await self._send(message)
+        if self._sent == "lifespan.startup.complete":
+            lifecycle.start_all()
 
     async def abort(self) -> None:
         """The application raised: deliver, if that was its shutdown."""

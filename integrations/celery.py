@@ -49,6 +49,20 @@ def _start(**_: Any) -> None:
     lifecycle.start_all()
 
 
+def _start_main(sender: Any = None, **_: Any) -> None:
+    """The worker is ready. With threads or greenlets its main process runs the tasks itself.
+
+    A prefork pool forks it again, so there no thread is started.
+    """
+    pool = getattr(sender, "pool", None)
+    if pool is not None and not _forks(pool):
+        lifecycle.start_all()
+
+
+def _forks(pool: Any) -> bool:
+    return any(kind.__module__ == "celery.concurrency.prefork" for kind in type(pool).__mro__)
+
+
 def _end_child(**_: Any) -> None:
     """A child ends, and nothing runs after this: what can't be delivered is reported as lost.
 
@@ -80,6 +94,7 @@ def _end_main(**_: Any) -> None:
 
 _RECEIVERS = (
     (signals.worker_process_init, _start),
+    (signals.worker_ready, _start_main),
     (signals.worker_process_shutdown, _end_child),
     (signals.worker_shutdown, _end_main),
 )

@@ -24,6 +24,8 @@ from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, use
 from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
 from whisperr._imports import finish as finish_imports
 from whisperr._process.registry import Registry
+from whisperr._process.threads import in_thread
+from whisperr._reporting.feedback import is_fed_by_us, logging_threads
 from whisperr._reporting.reports import Superseded, log_to_stderr, say
 from whisperr._settings import (
     FLUSH_TIMEOUT,
@@ -102,6 +104,8 @@ class Whisperr:
     Raises:
         ValueError: An option is unusable; the text names it, or its variable, and the legal range.
     """
+
+    _is_finalizing = staticmethod(sys.is_finalizing)  # the names of a module go before this
 
     @_from_what_is_given
     def __init__(
@@ -194,6 +198,8 @@ class Whisperr:
         if engine is None:
             return
         try:
+            if logging_threads and is_fed_by_us():
+                return
             if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
             intake = engine.intake
@@ -279,6 +285,8 @@ class Whisperr:
             "channels": channels,
         }
         try:
+            if logging_threads and is_fed_by_us():
+                return
             if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
             engine.identify(fields)
@@ -301,6 +309,14 @@ class Whisperr:
         Raises:
             ValueError: The timeout is no such number.
         """
+        try:
+            return self._flush(timeout)
+        except Exception:
+            if not self._is_finalizing():
+                raise
+            return False  # of what it needs some is gone already
+
+    def _flush(self, timeout: float | None) -> bool:
         deadline = _deadline(timeout, FLUSH_TIMEOUT)
         engine = self._own_engine()
         if engine is None:
@@ -325,6 +341,14 @@ class Whisperr:
         Raises:
             ValueError: The timeout is no such number.
         """
+        try:
+            return self._shutdown(timeout)
+        except Exception:
+            if not self._is_finalizing():
+                raise
+            return False
+
+    def _shutdown(self, timeout: float | None) -> bool:
         deadline = _deadline(timeout, self._settings.shutdown_timeout)
         engine = self._own_engine()
         if engine is None:
@@ -339,11 +363,11 @@ class Whisperr:
 
     async def aflush(self, timeout: float | None = None) -> bool:
         """``flush()`` without blocking the event loop."""
-        return await _in_thread(lambda: self.flush(timeout))
+        return await in_thread(lambda: self.flush(timeout))
 
     async def ashutdown(self, timeout: float | None = None) -> bool:
         """``shutdown()`` without blocking the event loop."""
-        return await _in_thread(lambda: self.shutdown(timeout))
+        return await in_thread(lambda: self.shutdown(timeout))
 
     def stats(self) -> dict[str, Any]:
         """The ledger of this process: ``accepted + adopted = delivered + dropped + pending + spilled``.
@@ -383,6 +407,8 @@ class Whisperr:
         return _from_settings, (type(self), self._settings)
 
     def __del__(self) -> None:
+        if self._is_finalizing():  # the exit has delivered, and what retire() needs may be gone
+            return
         engine = getattr(self, "_engine", None)  # absent when the constructor raised
         if engine is not None:
             engine.retire()
@@ -438,12 +464,6 @@ def _deadline(timeout: float | None, default: float) -> float:
     if timeout is None:
         timeout = default
     return monotonic() + check_timeout("timeout", timeout)
-
-
-async def _in_thread(wait: Callable[[], bool]) -> bool:
-    import asyncio  # here: it costs more than all the rest, and few need it
-
-    return await asyncio.get_running_loop().run_in_executor(None, wait)
 
 
 # --- what makes engines, for whisperr.testing

@@ -66,6 +66,16 @@ def write(text: str) -> None:
         stream.write(text + "\n")
 
 
+def rewrite(text: str) -> None:
+    """Show a line in the place of the one that was shown before. For terminals. Raises OutputError."""
+    stream = sys.stdout
+    if stream is None:
+        raise OutputError("it is closed")
+    with _output_errors():
+        stream.write(f"\r{text}\x1b[K")
+        stream.flush()
+
+
 def write_json_lines(values: Iterable[Any]) -> None:
     """Print each value as a line of JSON, in UTF-8 whatever the terminal is. Raises OutputError."""
     flush()

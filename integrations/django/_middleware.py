@@ -22,6 +22,7 @@ from datetime import datetime
 from typing import Any, Awaitable, Callable, Mapping, Sequence, Union, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -46,6 +47,8 @@ class WhisperrMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
+        if getattr(settings, "WHISPERR_JOURNAL_DIR", None) is not None:
+            get_client()  # now, so that a hook of the server has it deliver what a crash has left
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)

@@ -20,6 +20,7 @@ MODULES = (
     "whisperr.integrations.celery",
     "whisperr.integrations.django",
     "whisperr.integrations.gunicorn",
+    "whisperr.integrations.mod_wsgi",
     "whisperr.integrations.rq",
     "whisperr.integrations.uwsgi",
 )

@@ -17,6 +17,7 @@ from support.disks import DISKS, FILLING, ext4, overlay, remount, tmpfs
 from support.journals import (
     DYING,
     KILLED,
+    LARGE_SEGMENTS,
     accounts,
     assert_ledger,
     deliver,
@@ -140,7 +141,7 @@ def test_a_disk_that_is_full_from_the_begin(
 ) -> None:
     """As well; and what could not be made leaves nothing behind, neither files nor descriptors."""
     with DISKS[kind](tmp_path) as disk:
-        full, _ = run(server, key, tmp_path, FULL_FIRST, disk, status=KILLED)
+        full, _ = run(server, key, tmp_path, LARGE_SEGMENTS + FULL_FIRST, disk, status=KILLED)
         assert_told_once(full)
         assert len(files(disk / "journal")) == 1
         reports, stats = deliver(server.url, key, disk / "journal")
@@ -166,6 +167,7 @@ def test_a_full_disk_while_another_process_is_adopted(
     with tmpfs(tmp_path) as disk:
         (tmp_path / "first").mkdir()
         tracking = FILLING + "payload(new_journal(sys.argv[1]), range(200))\ndie()\n"
+        tracking = LARGE_SEGMENTS + tracking
         leave_dead(server, key, tmp_path / "first", tracking, arguments=[disk / "journal"])
         faults = [{"do": "delay", "seconds": 0}, {"do": "status", "status": 503}]
         server.inject(key, *(fault for _ in range(3) for fault in faults))

@@ -26,6 +26,7 @@ from support.apps import run_app
 from support.clients import Reports
 from support.inputs import texts
 from support.journals import (
+    LARGE_SEGMENTS,
     accounts,
     adopter,
     deliver,
@@ -357,7 +358,7 @@ class Dead:
         self.key = "wrk_of_the_dead"
         self.url = server.url
         self.server = server
-        self._journal = leave_dead(server, self.key, folder, TRACKING)
+        self._journal = leave_dead(server, self.key, folder, LARGE_SEGMENTS + TRACKING)
         self._account = {line["n"]: line for line in accounts(folder)}
         (self.path,) = files(self._journal)
         self.data = self.path.read_bytes()

@@ -17,6 +17,7 @@ import pytest
 import whisperr._journal
 from support.clients import Reports, open_client
 from support.killing import Kill, Killer, Point, kill_servers
+from support.short_lives import unlimited
 from support.storms import files_in
 from whisperr._journal import folder as folders
 from whisperr._journal.format import encode_event
@@ -123,10 +124,8 @@ def test_a_segment_dropped_meanwhile_does_not_give_the_log_up(
         lambda: Chain.create(str(tmp_path), b"ab" * 10),
         bytes(16),
         b"",
-        64 * 1024,
-        128 * 1024,
+        unlimited(64 * 1024, 128 * 1024),
         lambda error: pytest.fail(str(error)),
-        lambda size: None,
         token_of_this_process(),
     )
     first = log.append(frame)

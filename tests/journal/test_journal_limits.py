@@ -415,7 +415,7 @@ def test_threads_that_rotate_at_once_agree_on_the_size(
     monkeypatch.setattr(OwnSegment, "create", staticmethod(create_together))
     journal = tmp_path / "journal"
     client = adopter(NOWHERE, "wrk_k", journal, shutdown_timeout=0)
-    calling = [threading.Thread(target=track, args=(client, range(1))) for _ in range(threads)]
+    calling = [threading.Thread(target=track, args=(client, range(1), 100)) for _ in range(threads)]
     for thread in calling:
         thread.start()
     for thread in calling:

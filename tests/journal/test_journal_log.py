@@ -9,6 +9,7 @@ from typing import Callable
 
 import pytest
 
+from support.short_lives import unlimited
 from support.stepping import Shuffle, codes_of, stepped
 from whisperr._encoding.records import Event
 from whisperr._journal import format as file_format
@@ -29,10 +30,8 @@ def new_log(folder: Path) -> Log:
         lambda: Chain.create(str(folder), b"ab" * 10),
         bytes(16),
         b"",
-        SMALL,
-        SMALL,
+        unlimited(SMALL, SMALL),
         lambda error: pytest.fail(str(error)),
-        lambda size: None,
         token_of_this_process(),
     )
 

@@ -50,6 +50,8 @@ _PUBLIC_EDGE = frozenset(
 )
 _THREADS = _PUBLIC_EDGE | {
     "whisperr._process.exits",
+    "whisperr._process.threads",
+    "whisperr._reporting.feedback",
     "whisperr._delivery.caretaker",
     "whisperr._delivery.sender_thread",
 }

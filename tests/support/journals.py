@@ -45,6 +45,14 @@ def new_journal(folder="journal", **options):
 """
 
 
+# Of a program in which a hundred events fit into one segment.
+LARGE_SEGMENTS = """
+import whisperr._journal.journal
+
+whisperr._journal.journal.SMALLEST = 64 * 1024  # bytes
+"""
+
+
 class Placed(NamedTuple):
     """A frame and where it lies."""
 

@@ -65,19 +65,27 @@ class DeliveryPass:
         self.complete = True
         #: Why the latest request was not the end of it; None after one that was.
         self.trouble: Explanation | None = None
+        self._is_waited_for = False
 
-    def run(self) -> bool:
-        """One pass. True unless it gave up; see also ``complete``."""
+    def run(self, is_waited_for: bool) -> bool:
+        """One pass. True unless it gave up; see also ``complete``.
+
+        ``is_waited_for``: somebody asked, and waits for all that dead processes left.
+        """
+        self._is_waited_for = is_waited_for
         if self._journal is not None:
             self._journal.maintain()
         try:
             self.report_news()
             # What waits now may be spilled meanwhile, and what comes meanwhile, too, for ever: a
             # pass reads so many records from the disk, the oldest first, and ends.
-            left = self._queue.waiting() + self._backlog()
+            left = self._queue.waiting() + self._backlog() - self._ledger.adopted.read()
             newest = self._newest()
-            settled = self._send_waiting()
-            while settled and (left > 0 or self._more_dead()):
+            short_of = min(self._max_count, self._max_waiting) - self._queue.waiting()
+            refilled = self._refill() if short_of > 0 else 0  # so that the first batch is full
+            left -= refilled or 0
+            settled = self._send_waiting() and refilled is not None
+            while settled and (left + self._ledger.adopted.read() > 0 or self._more_dead()):
                 refilled = self._refill()
                 if not refilled:
                     settled = refilled is not None
@@ -119,7 +127,8 @@ class DeliveryPass:
         """Put some of the journal's backlog into the queue; how many records. None: not now."""
         if self._journal is None:
             return 0
-        records = self._journal.refill(self._max_waiting - self._queue.waiting())
+        room = self._max_waiting - self._queue.waiting()
+        records = self._journal.refill(room, self._is_waited_for)
         if records is None:
             return None
         for record in records:

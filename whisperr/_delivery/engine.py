@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -49,6 +50,8 @@ _started: dict[int, Engine] = {}  # by id; of this process, and those of its anc
 
 class Engine:
     """Accepts calls, has them delivered, keeps the ledger."""
+
+    _is_finalizing = staticmethod(sys.is_finalizing)  # the names of a module go before this
 
     def __init__(self, settings: Settings, encoder: Encoder, closed: bool = False) -> None:
         self.token = token_of_this_process()  # item 0: this is still the process that made it
@@ -144,8 +147,15 @@ class Engine:
 
         An exception of a signal handler that came in between is none of ours: raised again.
         """
-        if came_from_handler(error):
-            raise error
+        try:
+            if came_from_handler(error):
+                raise error
+            self._refuse(error, event_type)
+        except Exception:  # of the names that it needs some are gone already
+            if not self._is_finalizing():
+                raise
+
+    def _refuse(self, error: Exception, event_type: object) -> None:
         kind = type(error)  # what the caller's objects raise is not even asked for its class
         if issubclass(kind, Refused):
             message, detail = str(error), error.detail  # type: ignore[attr-defined]
@@ -203,6 +213,12 @@ class Engine:
         sender = self._senders.get("sender")
         if sender is not None:
             sender.request_pass()
+
+    def look_for_dead(self) -> None:
+        """Have a pass begin soon that looks into the journal's folder, unless one is asked for."""
+        sender = self._sender() if self._has_journal else None
+        if sender is not None:
+            sender.look_for_dead()
 
     def begin_exit(self, deadline: float, closing: bool = False) -> None:
         """From now on everything is bounded by the deadline, and a back-off ends at once."""
@@ -367,6 +383,7 @@ def call_filter(settings: Settings) -> CallFilter | None:
 class LazyEngine:
     """What a client has before its first call: what an engine is made of, and nothing more."""
 
+    _is_finalizing = staticmethod(sys.is_finalizing)
     token = b"\0"  # item 0: it is no process's engine, so nobody looks further
     intake: Intake
     closed = False
@@ -386,6 +403,8 @@ class LazyEngine:
 
     def refuse(self, error: Exception, event_type: object = None) -> None:
         """There was no memory for an engine, and so no ledger: the call is lost, which is said."""
+        if self._is_finalizing():  # the interpreter takes itself apart
+            return
         if came_from_handler(error):
             raise error
         with suppress(Superseded):

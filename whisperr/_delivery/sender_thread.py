@@ -41,8 +41,9 @@ from whisperr._encoding.records import Record, renumbered, types_of, with_own_id
 from whisperr._process import exits
 from whisperr._process.fork_token import ForkToken
 from whisperr._reporting import observers
+from whisperr._reporting.feedback import our_records, urllib3_says_all
 from whisperr._reporting.ledger import Ledger, Reason
-from whisperr._reporting.reports import Reporter, Superseded, dropped, say
+from whisperr._reporting.reports import Reporter, Superseded, dropped, is_finalizing, say
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class SenderThread:
         self._is_leaving = False  # the thread ends; passes are made by who wants them
         self._is_with_caretaker = False
         self.is_settled = True  # by the last pass: everything that it found
+        self._is_wanted = False  # somebody waits for a pass, or is about to ask for one
         self._ended_well = False
 
     # --- anybody's thread
@@ -196,7 +198,8 @@ class SenderThread:
 
     def start(self) -> bool:
         """Start the thread, unless it runs. False when it can't be, or this is a child."""
-        if self._is_leaving or self._is_forked_copy():
+        # A thread that runs while the interpreter ends will not run any more.
+        if self._is_leaving or self._is_forked_copy() or is_finalizing():
             return False
         if self._is_with_caretaker:
             self._on_return()
@@ -231,6 +234,7 @@ class SenderThread:
             return False
         if self._has_nothing():
             return True
+        self._is_wanted = True  # before the thread begins its first pass
         if not self.start():
             return self._pass_here(deadline)
         barrier = Barrier()
@@ -239,6 +243,7 @@ class SenderThread:
 
     def request_pass(self) -> None:
         """Have a pass begin soon, without waiting for it."""
+        self._is_wanted = True
         if not self._has_nothing() and self.start():
             self._ask(Barrier())
 
@@ -250,6 +255,12 @@ class SenderThread:
             self._retirement.take(self)
         if self.has_ended or self._is_leaving:
             self._answer()
+
+    def look_for_dead(self) -> None:
+        """Have a pass begin soon that looks for what dead processes left, unless one is asked for."""
+        if self.journal is not None and not self._asked:
+            self.journal.adopt_at = 0.0
+            self.request_pass()
 
     def begin_exit(self, deadline: float, closing: bool) -> None:
         """Bound everything by the deadline from now on, and end a back-off."""
@@ -346,6 +357,8 @@ class SenderThread:
 
     def _pass_here(self, deadline: float) -> bool:
         """A pass in the calling thread, where there can be no other."""
+        if is_finalizing():  # who was inside one never leaves it
+            deadline = monotonic()
         if not self._passing.acquire(True, max(0.0, deadline - monotonic())):
             return False
         try:
@@ -365,7 +378,10 @@ class SenderThread:
         asked = [] if closing else [self._asked.popleft() for _ in range(len(self._asked))]
         settled = False
         try:
-            settled = self._delivery_pass.run()
+            is_wanted, self._is_wanted = self._is_wanted, False
+            is_waited_for = is_wanted or bool(asked) or self._is_waited_for()
+            with our_records() if urllib3_says_all() else contextlib.nullcontext():
+                settled = self._delivery_pass.run(is_waited_for)
             if self.journal is not None and settled and self._is_exiting():
                 self.journal.retire()
         finally:
@@ -379,6 +395,11 @@ class SenderThread:
                 self._asked.append(Barrier(from_callback=True))
             self._asked_inside = False
         return settled
+
+    def _is_waited_for(self) -> bool:
+        """By an exit, by a shutdown, or by whoever makes the pass in his own thread."""
+        in_caller = self._caller_deadline != NO_DEADLINE
+        return in_caller or self._is_exiting() or self._phase.read() >= Phase.CLOSING
 
     def _give_up_at(self) -> float:
         """Monotonic seconds; infinite while there is no deadline."""

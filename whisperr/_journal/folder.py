@@ -12,10 +12,11 @@ import hashlib
 import os
 import re
 import stat
-from typing import Iterator
+from typing import Collection, Iterator
 
 _NAME = re.compile(r"([0-9a-f]{20})-[0-9a-f]{8}")  # of a chain: prefix of its ids, random digits
 _FILE = re.compile(rf"({_NAME.pattern})(?:\.lock|-([0-9a-f]{{8}})\.seg)")
+_NAME_LENGTH = 29
 _DESTINATION = re.compile(r"[0-9a-f]{32}")
 
 
@@ -30,6 +31,11 @@ def is_destination(name: str) -> bool:
     return _DESTINATION.fullmatch(name) is not None
 
 
+def path_of(journal_dir: str, where: bytes) -> str:
+    """The folder of one destination."""
+    return os.path.join(journal_dir, where.hex())
+
+
 def open_folder(journal_dir: str, where: bytes) -> str:
     """The folder of one destination, made if need be. OSError: it can't be used."""
     if not os.path.isdir(journal_dir):
@@ -37,7 +43,7 @@ def open_folder(journal_dir: str, where: bytes) -> str:
             os.makedirs(journal_dir, 0o700)
             os.chmod(journal_dir, 0o700)  # whatever the umask took away
     _check_folder(journal_dir)
-    folder = os.path.join(journal_dir, where.hex())
+    folder = path_of(journal_dir, where)
     with contextlib.suppress(FileExistsError):
         os.mkdir(folder, 0o700)
     if stat.S_IMODE(_check_folder(folder).st_mode) & 0o777 != 0o700:
@@ -71,12 +77,28 @@ def files(folder: str) -> Iterator[tuple[str, int]]:
                 yield match[1], int(match[3] or "0", 16)
 
 
+def sequences_of(folder: str, chains: Collection[str]) -> dict[str, list[int]]:
+    """Of the files of these chains. The names of all others cost next to nothing."""
+    found: dict[str, list[int]] = {}
+    for entry in os.listdir(folder) if chains else ():
+        if entry[:_NAME_LENGTH] in chains:
+            match = _FILE.fullmatch(entry)
+            if match:
+                found.setdefault(match[1], []).append(int(match[3] or "0", 16))
+    return found
+
+
 def used_bytes(folder: str) -> int:
     """What all segments of the folder have reserved, of the living and the dead."""
-    total = 0
+    return sum(size for _, _, size, _ in sized_files(folder))
+
+
+def sized_files(folder: str) -> Iterator[tuple[str, int, int, int]]:
+    """Likewise, with size and the time of the last change, in nanoseconds."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _FILE.fullmatch(entry.name):
+            match = _FILE.fullmatch(entry.name)
+            if match:
                 with contextlib.suppress(OSError):  # deleted meanwhile
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total
+                    found = entry.stat(follow_symlinks=False)
+                    yield match[1], int(match[3] or "0", 16), found.st_size, found.st_mtime_ns

@@ -4,6 +4,10 @@ Each client of each process writes a log of its own and delivers from memory; th
 again only for what memory had no room for (spilled), and for what dead processes left behind
 (adopted). Both are the backlog of a segment, and both come back through refill().
 
+What many dead processes left is taken as one: refill() claims chains until it has the records for
+full batches. A pass that somebody waits for takes all the time it needs for that. Any other takes
+no longer than this process has lived already, so that one which dies young loses little by it.
+
 Guarantees:
     appender() and keep_*() return when the record is in a file; where there is none to be
     had, the record is in memory alone, which is told once, and the disk is tried again at
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 from itertools import chain as chained
 from itertools import groupby
 from typing import Callable, Iterator, Sequence
@@ -27,7 +32,7 @@ from whisperr._encoding.records import Event, Identity, Record
 from whisperr._journal import folder as folders
 from whisperr._journal.adoption import Adoption
 from whisperr._journal.format import encode_event, encode_identity
-from whisperr._journal.log import SMALLEST, Log
+from whisperr._journal.log import LARGEST, SMALLEST, JournalFull, Log, Sizing
 from whisperr._journal.notices import Notice, Notices, reason
 from whisperr._journal.ownership import Chain
 from whisperr._journal.segment import Segment
@@ -39,9 +44,9 @@ from whisperr._reporting.reports import say
 from whisperr._settings import Settings
 
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
-_MAX_ADOPTED = 16  # chains at once: each costs a descriptor
+_FIRST_CLAIM, _LARGEST_CLAIM = 32, 512  # chains at once: each claim is twice the one before
 _MAX_REFILL = 2000  # records at once
-_NOTES = 4 * 1024  # bytes of a segment in which an adopter notes what is done
+_NOTES = SMALLEST  # bytes of a segment in which an adopter notes what is done
 
 
 def _segment_of(record: Record) -> int | None:
@@ -61,48 +66,54 @@ class Journal:
     ) -> None:
         assert settings.journal_dir is not None
         self.adopt_at = 0.0  # monotonic; at once
-        self.more_dead = False  # left unclaimed, as there was no room
         self._token = token
         self._folder = settings.journal_dir
         self._where = folders.destination(settings.base_url, settings.key.reveal())
         self._environment = environment
         self._prefix = prefix
         self._ledger = ledger
-        self._largest = settings.max_journal_bytes // 16
+        self._made_at = monotonic()
         self._notices = Notices()
         self._is_off = False  # and that was told
         self._limit = SpaceLimit(
             settings.max_journal_bytes, self._open_folder, self._drop_oldest, self._failed
         )
-        self._log = self._new_log(self._new_chain, SMALLEST, self._failed, self._limit.made)
+        largest = max(SMALLEST, min(LARGEST, settings.max_journal_bytes // 16))
+        self._log = Log(
+            self._new_chain,
+            self._where,
+            environment,
+            Sizing(SMALLEST, largest, self._limit.allowed, self._limit.made),
+            self._failed,
+            token,
+        )
         self._adopted: list[Log] = []
+        self._home: dict[int, Log] = {}  # by handle of a segment: which of the adopted ones has it
         self._adoption = Adoption(
-            self._where, environment, self._new_adopted_log, ledger, self._notices
+            self._where,
+            environment,
+            self._new_chain,
+            self._new_adopted_log,
+            self._keep_adopted,
+            ledger,
+            self._notices,
         )
         at_fork.join(self)
 
-    def _new_log(
-        self,
-        new_chain: Callable[[], Chain | None],
-        smallest: int,
-        on_failure: Callable[[OSError], None],
-        on_rotation: Callable[[int], None],
-    ) -> Log:
-        where, environment, largest = self._where, self._environment, self._largest
+    def _new_adopted_log(self) -> Log:
+        """It notes what is settled in the chain that it adopts, and has no other."""
         return Log(
-            new_chain,
-            where,
-            environment,
-            smallest,
-            largest,
-            on_failure,
-            on_rotation,
+            lambda: None,
+            self._where,
+            self._environment,
+            Sizing(_NOTES, _NOTES, lambda wanted, least, may_drop: wanted, lambda size: None),
+            self._cannot_note,
             self._token,
         )
 
-    def _new_adopted_log(self) -> Log:
-        """It notes what is settled in the chain that it adopts, and has no other."""
-        return self._new_log(lambda: None, _NOTES, self._cannot_note, lambda size: None)
+    def _keep_adopted(self, log: Log) -> None:
+        self._home.update((segment.handle, log) for segment in log.segments())
+        self._adopted.append(log)
 
     # --- any thread
 
@@ -179,11 +190,8 @@ class Journal:
         return chained.from_iterable(log.segments() for log in self._logs())
 
     def _find(self, handle: int) -> tuple[Log, Segment | None]:
-        for log in self._logs():
-            segment = log.find(handle)
-            if segment is not None:
-                return log, segment
-        return self._log, None
+        log = self._home.get(handle, self._log)
+        return log, log.find(handle)
 
     def _new_chain(self) -> Chain:
         return Chain.create(self._open_folder(), self._prefix)
@@ -196,16 +204,28 @@ class Journal:
             self._is_off = True
             why = reason(error) if error.errno else type(error).__name__
             message = f"the journal in {self._folder} can't be used ({why}): memory only until it works again"
+            if isinstance(error, JournalFull):
+                message = f"the journal in {self._folder} is full (max_journal_bytes): memory only until there is room"
             self._notices.add(message, f"{self._folder}: {error.strerror}")
 
     def _drop_oldest(self) -> bool:
-        """To make room. False: nothing is left that may be dropped."""
-        for log in self._logs():
-            lost = log.drop_oldest(last_too=log is not self._log)
+        """To make room: of the dead first. False: nothing is left that may be dropped."""
+        for drop in (self._drop_adopted, self._drop_unclaimed, self._log.drop_oldest):
+            lost = drop()
             if lost is not None:
                 self._lost(lost, "the journal is full (max_journal_bytes): dropped the oldest")
                 return True
         return False
+
+    def _drop_adopted(self) -> int | None:
+        for log in list(self._adopted):
+            lost = log.drop_oldest(last_too=True)
+            if lost is not None:
+                return lost
+        return None
+
+    def _drop_unclaimed(self) -> int | None:
+        return self._adoption.drop_oldest(self._open_folder())
 
     def _lost(self, count: int, message: str) -> None:
         if count:
@@ -225,7 +245,7 @@ class Journal:
 
     def is_due(self) -> bool:
         """A pass would find something: a backlog, or the time to look for one."""
-        return monotonic() >= self.adopt_at or self.backlog() > 0
+        return monotonic() >= self.adopt_at or self.more_dead or self.backlog() > 0
 
     def maintain(self) -> None:
         """At the begin of each pass: is the folder there, does it work again, who has died?"""
@@ -243,7 +263,10 @@ class Journal:
             log.reopen()
         if monotonic() >= self.adopt_at:
             self.adopt_at = monotonic() + ADOPT_INTERVAL
-            self._adopt()
+            try:
+                self._adoption.look(self._open_folder())
+            except OSError as error:
+                self._failed(error)
 
     def settle(self, records: Sequence[Record]) -> None:
         """They were delivered, or dropped for good."""
@@ -253,11 +276,13 @@ class Journal:
         for handle, run in groupby(records, key=_segment_of):
             if handle is not None:
                 by_segment.setdefault(handle, []).extend(run)
+        is_done = False
         for handle, settled in by_segment.items():
             log, segment = self._find(handle)
             if segment is not None:
-                log.settle(segment, settled)
-        self._retire_adopted()
+                is_done = log.settle(segment, settled) or is_done
+        if is_done:
+            self._forget_done()
 
     def arrived_after_all(self, records: Sequence[Record]) -> int:
         """An exit gave some of these up while they were in flight; how many of them it had spilled.
@@ -281,31 +306,54 @@ class Journal:
         """Something of this process is on disk alone that is older than this."""
         return any(each.backlog.has_older(number) for each in self._log.segments())
 
-    def refill(self, room: int) -> list[Record] | None:
+    @property
+    def more_dead(self) -> bool:
+        """Chains are there that were not looked at yet."""
+        return self._adoption.has_more
+
+    def refill(self, room: int, is_waited_for: bool) -> list[Record] | None:
         """Some of what is on disk alone, the dead processes' first; no more than there is room for.
 
         None: it can't be read now.
         """
         if self._is_forked_copy():
             return []
-        if self.more_dead and not self._adopted:
-            self._adopt()
+        wanted = max(1, min(room, _MAX_REFILL))
+        begun = monotonic()
+        give_up_at = math.inf if is_waited_for else 2 * begun - self._made_at
+        chains = _FIRST_CLAIM
+        records = self._load(self._segments(), wanted)
+        while records is not None and len(records) < wanted and self._adoption.has_more:
+            known = len(self._adopted)
+            self._adoption.claim(folders.path_of(self._folder, self._where), chains)
+            chains = min(2 * chains, _LARGEST_CLAIM)
+            new = chained.from_iterable(log.segments() for log in self._adopted[known:])
+            more = self._load(new, wanted - len(records))
+            if more is None:
+                break
+            records += more
+            if records and monotonic() >= give_up_at:
+                break
+        return records
+
+    def _load(self, segments: Iterator[Segment], wanted: int) -> list[Record] | None:
+        """So many records of their backlogs, or all. None: one can't be read now."""
+        found: list[Record] = []
         lost = 0
         try:
-            for segment in self._segments():
-                while segment.backlog:
-                    records, unreadable = segment.load(max(1, min(room, _MAX_REFILL)))
+            for segment in segments:
+                while segment.backlog and len(found) < wanted:
+                    records, unreadable = segment.load(wanted - len(found))
                     self._ledger.spilled.add(-len(records))
                     lost += unreadable
-                    if records:
-                        return records
-            return []
+                    found += records
         except OSError as error:
             why = f"the journal can't be read now ({reason(error)})"
             self._notices.once(why, self._folder, topic=why)
-            return None
+            return found or None
         finally:
             self._lost(lost, "the journal could not be read")
+        return found
 
     def retire(self) -> None:
         """At an exit, with everything delivered: leave no file behind."""
@@ -319,28 +367,22 @@ class Journal:
         for log in self._logs():
             if not log.retire():
                 log.release()
+        self._adoption.release_holder()
 
     def is_clean(self) -> bool:
         """No file of this process is left."""
         return not self._log.segments()
 
-    def _adopt(self) -> None:
-        """Claim chains of dead processes, as many as there is room for."""
-        self.more_dead = False
-        try:
-            claimed = self._adoption.claim_all(self._open_folder())
-            while len(self._adopted) < _MAX_ADOPTED:
-                log = next(claimed, None)
-                if log is None:
-                    return
-                self._adopted.append(log)
-            self.more_dead = True
-        except OSError as error:
-            self._failed(error)
-
     def _retire_adopted(self) -> None:
-        for log in [log for log in self._adopted if log.retire_if_done()]:
-            self._adopted.remove(log)
+        if sum(log.retire_if_done() for log in self._adopted):  # of all of them, so not any()
+            self._forget_done()
+
+    def _forget_done(self) -> None:
+        left = [(log, log.segments()) for log in self._adopted]
+        self._adopted = [log for log, segments in left if segments]
+        self._home = {segment.handle: log for log, segments in left for segment in segments}
+        if not self._adopted:
+            self._adoption.release_holder()
 
     def _cannot_note(self, error: OSError) -> None:
         """It is delivered all the same, and sent again by the next process, under the same ids."""
@@ -358,5 +400,6 @@ class Journal:
         if self._is_forked_copy():  # else made in this child: another hook came before ours
             for log in self._logs():
                 log.close_in_child()
+            self._adoption.close_in_child()
 
     after_fork_in_child = close_in_child  # as at_fork calls it

@@ -30,8 +30,9 @@ Fork: the child closes what it inherited (close_in_child) and never appends: a r
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections import deque
-from typing import Callable, Sequence
+from typing import Callable, NamedTuple, Sequence
 
 from whisperr._clock import monotonic
 from whisperr._encoding.records import Record
@@ -40,13 +41,28 @@ from whisperr._journal.ownership import Chain
 from whisperr._journal.segment import NoSegment, OwnSegment, RecoveredSegment, Segment
 from whisperr._process.fork_token import ForkToken
 
-# A segment holds what comes in ten seconds to a minute: making one costs a call some 0.3 ms.
-SMALLEST = 64 * 1024  # bytes
-_LARGEST = 4 * 1024 * 1024  # bytes
-_FAST, _SLOW = 10.0, 60.0  # seconds in which one was filled
-_GROWTH = 4
+# A segment holds what comes in ten seconds to a minute: making one costs a call some 0.3 ms. The
+# first is one block of most file systems with its header, as many processes track once.
+SMALLEST = 4096 - 256  # bytes
+LARGEST = 4 * 1024 * 1024  # bytes
+_BURST, _FAST, _SLOW = 1.0, 10.0, 60.0  # seconds in which one was filled
+_BURST_GROWTH, _GROWTH = 16, 4
 
 _NOWHERE = NoSegment()
+
+
+class JournalFull(OSError):
+    """There is no room under the limit, and none to be made."""
+
+
+class Sizing(NamedTuple):
+    """How large the segments of a log may be, and who is to hear of it."""
+
+    smallest: int  # bytes
+    largest: int
+    #: Of so many bytes at least so many, and whether records may go for that; 0: there is no room.
+    allowed: Callable[[int, int, bool], int]
+    made: Callable[[int], None]  # one of that size is there
 
 
 class Log:
@@ -57,10 +73,8 @@ class Log:
         new_chain: Callable[[], Chain | None],
         where: bytes,
         environment: bytes,
-        smallest_bytes: int,
-        largest_bytes: int,
+        sizing: Sizing,
         on_failure: Callable[[OSError], None],
-        on_rotation: Callable[[int], None],
         token: ForkToken,
     ) -> None:
         self.current: OwnSegment | NoSegment | None = _NOWHERE  # None: no file is to be had
@@ -69,24 +83,27 @@ class Log:
         self._new_chain = new_chain  # None: there is none any more
         self._where = where
         self._environment = environment
-        self._smallest = smallest_bytes
-        self._largest = max(smallest_bytes, min(_LARGEST, largest_bytes))
+        self._sizing = sizing
         self._on_failure = on_failure
-        self._on_rotation = on_rotation
         self._token = token
         self._unnoted: list[int] = []  # numbers that are settled, and whose frame found no room
         self._emptied: deque[Chain] = deque()  # that lost a segment, perhaps their last one
         self._left: set[int] = set()  # handles of segments that were left to the next process
+        self._is_adopted = False  # no record is added, only notes
 
     def adopt(self, segments: Sequence[RecoveredSegment]) -> None:
         """Begin with the segments of a dead process, in order."""
+        self._is_adopted = True
         self._by_handle.update((segment.handle, segment) for segment in segments)
         self._segments.extend(segments)
 
     # --- any thread
 
-    def append(self, frame: bytes) -> OwnSegment | None:
-        """Where the frame is now, or None: it could not be written."""
+    def append(self, frame: bytes, is_note: bool = False) -> OwnSegment | None:
+        """Where the frame is now, or None: it could not be written.
+
+        ``is_note``: for which a full journal is no failure.
+        """
         segment = self.current
         if segment is None:
             return None
@@ -94,17 +111,21 @@ class Log:
             segment.write(frame)
             return segment  # type: ignore[return-value]  # NoSegment always raises
         except (ValueError, OSError) as error:
-            return self.append_behind(segment, error, frame)
+            return self.append_behind(segment, error, frame, is_note)
 
     def append_behind(
-        self, segment: OwnSegment | NoSegment, error: Exception, frame: bytes
+        self,
+        segment: OwnSegment | NoSegment,
+        error: Exception,
+        frame: bytes,
+        is_note: bool = False,
     ) -> OwnSegment | None:
         """The same, after this segment would not take it: it is full, or its disk is."""
         while True:
             if isinstance(error, OSError):
                 self._fail(error)
                 return None
-            following = self._rotate(segment, len(frame))
+            following = self._rotate(segment, len(frame), is_note)
             if following is None:
                 return None
             try:
@@ -142,14 +163,18 @@ class Log:
                 return lost
         return None
 
-    def _rotate(self, full: OwnSegment | NoSegment, room: int) -> OwnSegment | None:
+    def _rotate(
+        self, full: OwnSegment | NoSegment, room: int, is_note: bool = False
+    ) -> OwnSegment | None:
         """The open segment behind a full one, made here unless there is one. None: no file."""
         if not self._token[0]:  # a signal handler forked inside a call of the parent
             return None
         full.seal()
         try:
-            following = self._first_open() or self._make_next(full, room)
+            following = self._first_open() or self._make_next(full, room, is_note)
         except OSError as error:
+            if is_note and isinstance(error, JournalFull):
+                return None
             self._fail(error)
             return None
         if following is not None:
@@ -159,7 +184,9 @@ class Log:
             self.current = following
         return following
 
-    def _make_next(self, full: OwnSegment | NoSegment, room: int) -> OwnSegment | None:
+    def _make_next(
+        self, full: OwnSegment | NoSegment, room: int, is_note: bool
+    ) -> OwnSegment | None:
         while self._token[0]:
             chain = self._last_chain()
             is_new = chain is None
@@ -167,7 +194,7 @@ class Log:
             if chain is None:
                 return None
             try:
-                made = self._make(chain, self._size_after(full), room)
+                made = self._make(chain, self._size_after(full), room, is_note)
             except BaseException:
                 if is_new:
                     chain.release(remove=True)
@@ -176,7 +203,7 @@ class Log:
             self._segments.append(made)
             following = self._first_open()
             if following is made:
-                self._on_rotation(made.size)
+                self._sizing.made(made.size)
                 return made
             self._withdraw(made)  # another one came first, or the chain was ended meanwhile
             if following is not None:
@@ -196,8 +223,11 @@ class Log:
                 return segment.chain
         return None
 
-    def _make(self, chain: Chain, size: int, room: int) -> OwnSegment:
-        size, smallest = max(size, room), max(self._smallest, room)
+    def _make(self, chain: Chain, size: int, room: int, is_note: bool) -> OwnSegment:
+        smallest = max(self._sizing.smallest, room)
+        size = self._sizing.allowed(max(size, room), smallest, not is_note)
+        if size < smallest:
+            raise JournalFull(errno.EDQUOT, "there is no room under max_journal_bytes")
         if size > smallest:
             with contextlib.suppress(OSError):  # perhaps there is room for a small one
                 return self._create(chain, size)
@@ -219,10 +249,10 @@ class Log:
         lasted = monotonic() - full.made_at
         size = full.size
         if lasted < _FAST:
-            size *= _GROWTH
+            size *= _BURST_GROWTH if lasted < _BURST else _GROWTH
         elif lasted > _SLOW:
             size //= _GROWTH
-        return max(self._smallest, min(self._largest, size))
+        return max(self._sizing.smallest, min(self._sizing.largest, size))
 
     def _fail(self, error: OSError) -> None:
         self.current = None
@@ -258,11 +288,17 @@ class Log:
             self._note_settled([])
         return self.current is not None
 
-    def settle(self, segment: Segment, records: Sequence[Record]) -> None:
-        """Records of one segment are done."""
+    def settle(self, segment: Segment, records: Sequence[Record]) -> bool:
+        """Records of one segment are done. True: of a dead process, and nothing of it is left.
+
+        Then nothing is noted, either.
+        """
         segment.settle(records)
+        if self._is_adopted and self.retire_if_done():
+            return True
         self._note_settled([record[0] for record in records])
         self.sweep()
+        return False
 
     def _note_settled(self, numbers: list[int]) -> None:
         """Note on disk that these are done, and those for which there was no room before."""
@@ -270,7 +306,7 @@ class Log:
         if not numbers:
             return
         frame = encode_settled(numbers)
-        home = self.append(frame)
+        home = self.append(frame, is_note=True)
         self._unnoted = [] if home is not None else numbers
         if home is not None:
             home.settle_frame(frame)
@@ -308,9 +344,9 @@ class Log:
 
     def retire_if_done(self) -> bool:
         """retire(), for a log to which no more records come: what was written here are notes."""
-        self.sweep()
         left = self.segments()
-        if any(isinstance(each, RecoveredSegment) for each in left[:-1]):
+        if any(not each.is_done() for each in left if isinstance(each, RecoveredSegment)):
+            self.sweep()
             return False
         return self.retire()
 

@@ -191,9 +191,16 @@ class RecoveredSegment(_File):
     is_open = False
 
     def __init__(
-        self, contents: SegmentContents, chain: Chain, waiting: Sequence[int], producer: Producer
+        self,
+        contents: SegmentContents,
+        chain: Chain,
+        waiting: Sequence[int],
+        producer: Producer,
+        frames: Sequence[Frame] | None = None,
     ) -> None:
         super().__init__(contents.path, chain, waiting)
+        if frames is not None:  # so few that they need not be read again
+            self._frames = {frame.number: frame for frame in frames}
         self._producer = producer
         self._left = len(waiting)  # records that are not settled
         self._is_damaged = contents.is_damaged

@@ -1,6 +1,9 @@
-"""max_journal_bytes: after a rotation the oldest segments held here go, until the limit holds.
+"""max_journal_bytes: before a segment is made the oldest go, until there is room for it.
 
 Guarantees:
+    A segment takes an eighth of the room in the folder, or what one record needs, and leaves
+    32 KiB: so that eight processes which make one in the same moment stay under the limit. Only a
+    record that is as large as the limit goes beyond, by itself, and the oldest go after it.
     At most one call at a time drops segments, so that two don't drop one too many each.
     Nobody waits: who comes second leaves it to the first, which looks at the folder again
     after each drop.
@@ -18,10 +21,11 @@ from whisperr._atomic import Turn
 from whisperr._journal.folder import used_bytes
 
 _SHARES = 8  # processes that may write as fast as this one, before a look at the folder
+_MARGIN = 32 * 1024  # bytes that stay free
 
 
 class SpaceLimit:
-    """For all processes of one folder together; what is dropped is held by this one."""
+    """For all processes of one folder together; what is dropped belongs to this one, or to a dead one."""
 
     def __init__(
         self,
@@ -38,6 +42,24 @@ class SpaceLimit:
         self._room = 0  # bytes in the folder up to the limit, when it was last looked at
         self._made = 0  # bytes since then
 
+    def allowed(self, wanted: int, least: int, may_drop: bool) -> int:
+        """How large the next segment may be; 0: there is no room for ``least``, and none to be made.
+
+        ``may_drop``: it is worth dropping records, as a note of what is settled is not. A look at the folder is spared as in made(). OSError: the folder can't be looked at.
+        """
+        needed = least + _MARGIN
+        if needed > self._max_bytes:
+            return least
+        if (self._made + wanted) * _SHARES > self._room and self._trimming.take():
+            try:
+                self._made = 0
+                self._trim(self._open_folder(), needed if may_drop else None)
+            finally:
+                self._trimming.release()
+            if self._room < needed:
+                return 0
+        return max(least, min(wanted, self._room // _SHARES))
+
     def made(self, size: int) -> None:
         """A segment of that size was made.
 
@@ -45,7 +67,7 @@ class SpaceLimit:
         was: others may have made more.
         """
         self._made += size
-        if self._made * _SHARES < self._room or not self._trimming.take():
+        if self._made * _SHARES <= self._room or not self._trimming.take():
             return
         try:
             self._made = 0
@@ -55,8 +77,9 @@ class SpaceLimit:
         finally:
             self._trimming.release()
 
-    def _trim(self, folder: str) -> None:
+    def _trim(self, folder: str, room: int | None = 0) -> None:
+        """Look how much room there is, and make some. None: only look."""
         while True:
             self._room = self._max_bytes - used_bytes(folder)
-            if self._room >= 0 or not self._drop_oldest():
+            if room is None or self._room >= room or not self._drop_oldest():
                 return

@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from typing import Any, Callable, Sequence, TextIO
+from typing import Any, Callable, Sequence
 
 from whisperr._errors import DROPPED, JOURNAL, WhisperrError
 from whisperr._process.fork_token import ForkToken
+from whisperr._reporting.feedback import our_records
 from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
@@ -35,14 +36,15 @@ class Superseded(BaseException):
 
 
 def say(level: int, text: str, **fields: Any) -> None:
-    """One line of the logger. What a filter or a handler of the application raises ends here.
+    """One line of the logger. It raises nothing, and no handler makes an event of it.
 
     Args:
         text: A sentence without the name of the library.
         fields: What a handler may want as values: attributes ``whisperr_...`` of the record.
     """
     extra = {f"whisperr_{name}": value for name, value in fields.items()}
-    isolated(lambda: logger.log(level, "%s%s", _NAME, text, extra=extra))
+    with our_records():
+        isolated(lambda: logger.log(level, "%s%s", _NAME, text, extra=extra))
 
 
 def says_all() -> bool:
@@ -87,7 +89,8 @@ class Reporter:
 
     def _tell(self, level: int, error: WhisperrError, change: str) -> None:
         try:
-            say(level, self._line(error, change), **_fields(error))
+            if not is_finalizing():
+                say(level, self._line(error, change), **_fields(error))
             if self._on_error is not None:
                 on_error = self._on_error
                 isolated(lambda: on_error(error))
@@ -130,11 +133,18 @@ def dropped(
     return WhisperrError(DROPPED, message, status, count, detail, tuple(types), cause)
 
 
+def is_finalizing() -> bool:
+    """All exit handlers have run: the interpreter takes itself apart, and says nothing any more."""
+    return sys is None or sys.is_finalizing()
+
+
 def isolated(report: Callable[[], object]) -> None:
     """Of the callback, or of a filter or handler of the application: what it raises ends here."""
     try:
         report()
     except Exception as raised:
+        if is_finalizing():
+            return
         with contextlib.suppress(Exception):  # a daemon may have closed its stderr
             sys.stderr.write(f"whisperr: a report raised {type(raised).__name__}, ignored\n")
 
@@ -151,29 +161,24 @@ class _Formatter(logging.Formatter):
         return f"whisperr[{record.process}] {record.levelname} {text}"
 
 
-class _CurrentStderr(logging.StreamHandler):  # type: ignore[type-arg]  # generic from 3.11 on
-    """To what ``sys.stderr`` is now: a test or a daemon replaces it, and closes the one before."""
+class _ToStderr(logging.Handler):
+    """Writes to what ``sys.stderr`` is at that moment, and nothing once that is closed.
 
-    whisperr_debug = True
-
-    @property
-    def stream(self) -> TextIO | None:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, stream: object) -> None:
-        pass
+    What it was when the client was made may be a stream of a test, or of a page, that is gone.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
-        stream = sys.stderr
-        if stream is not None and not getattr(stream, "closed", False):
-            super().emit(record)
+        with contextlib.suppress(Exception):  # closed, full, or of somebody else's making
+            stream = sys.stderr
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.write(self.format(record) + "\n")
+                stream.flush()
 
 
 def log_to_stderr() -> None:
     """``debug=True``: everything the logger says, to stderr. Twice is once."""
     logger.setLevel(logging.DEBUG)
-    if not any(getattr(handler, "whisperr_debug", False) for handler in logger.handlers):
-        handler = _CurrentStderr()
+    if not any(isinstance(handler, _ToStderr) for handler in logger.handlers):
+        handler = _ToStderr()
         handler.setFormatter(_Formatter())
         logger.addHandler(handler)

@@ -170,6 +170,7 @@ def _parsed(body: bytes, member: str = "") -> Any:
 
 def _deliver(options: argparse.Namespace) -> int:
     from whisperr import Whisperr
+    from whisperr.cli import _watching
 
     key = os.environ.get("WHISPERR_API_KEY")
     if not key:
@@ -177,14 +178,17 @@ def _deliver(options: argparse.Namespace) -> int:
     try:
         client = Whisperr(key, base_url=options.base_url, journal_dir=options.dir)
         timeout = check_timeout("--timeout", options.timeout)
+        interval = check_timeout("--interval", options.interval)
     except ValueError as error:
         return _failed(str(error), 2)
+    if options.watch:
+        _console.write(_watching.summary(_watching.watch(client, interval, min(timeout, 5.0))))
+        return 0
     settled = client.flush(timeout)
     stats = client.stats()
     client.shutdown(1.0)
     dropped = sum(stats["dropped"].values())
-    left = stats["adopted"] - stats["delivered"] - dropped
-    _console.write(f"{stats['delivered']} delivered, {dropped} dropped, {left} left")
+    _console.write(_watching.summary(stats))
     if not settled:
         _say(stats["last_error"] or "the time was over")
     # As the client writes it: without a trailing slash, or it would be another destination.
@@ -271,6 +275,16 @@ def _deliver_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout", type=float, default=30.0, metavar="SECONDS", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="go on until SIGTERM or Ctrl-C, and deliver what comes"
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="with --watch: between two looks (default: %(default)s)",
     )
 
 
