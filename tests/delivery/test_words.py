@@ -423,9 +423,11 @@ HARMLESS = {
     "status",
     "text",
     "timeout",
+    "types",  # of the engine, made by listed()
     "took",
     "type(error).__name__",
     "type(raised).__name__",
+    "type_name(changed)",
     "type_name(error)",
     "type_name(given)",
     "type_name(given[name])",
@@ -448,7 +450,14 @@ NO_SENTENCES = {
     "_journal/format.py",
     "_delivery/session.py",
 }
-ONLY_IN_DETAILS = {"error", "error.strerror", "at", "'.'.join(error.path)", "detail or ''"}
+ONLY_IN_DETAILS = {
+    "fnmatch.translate(name)",
+    "error",
+    "error.strerror",
+    "at",
+    "'.'.join(error.path)",
+    "detail or ''",
+}
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse")
