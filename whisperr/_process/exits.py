@@ -38,6 +38,7 @@ _LIBRARIES = ("multiprocessing", "multiprocess", "billiard")  # that make proces
 _drain: Callable[[float, bool], None] | None = None
 _atexit_in = 0  # pid
 _finalize_in = 0  # pid
+_reminded_in = 0  # pid
 _is_told = False  # that the threads are about to be waited for
 _may_start = True
 _begun: tuple[int, float] = (0, 0.0)  # pid, and the monotonic time when its exit began
@@ -56,15 +57,16 @@ def install(drain: Callable[[float, bool], None]) -> None:
 
 def ensure() -> None:
     """At the first use in a process: see that its kind of exit will run the callable."""
-    global _finalize_in
+    global _finalize_in, _reminded_in
     pid = os.getpid()
     if _atexit_in != pid:
         _register_atexit()
-        if _is_bare_rq_horse():
-            logging.getLogger("whisperr").debug(
-                "whisperr: an rq work horse runs no exit handler: "
-                "rq worker -w whisperr.integrations.rq.Worker"
-            )
+    if _reminded_in != pid and _is_bare_rq_horse():
+        _reminded_in = pid  # before: a handler that tracks comes here again
+        logging.getLogger("whisperr").debug(
+            "whisperr: an rq work horse runs no exit handler: "
+            "rq worker -w whisperr.integrations.rq.Worker"
+        )
     if _finalize_in == pid:
         return
     for library in _LIBRARIES:
