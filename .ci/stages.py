@@ -57,6 +57,7 @@ REQUIRED = (
 NEAR = (
     *(Stage(f"3.{each[1:]}", tox(f"py{each}", f"--ignore={HOSTS}")) for each in OTHERS),
     Stage("without orjson", ("tox", "run", "-e", "stdlib-json")),
+    Stage("oldest", ("tox", "run", "-e", "oldest")),  # of what we import; 3.13 has the newest
     Stage("docs", ("tox", "run", "-e", "docs")),
     Stage("table of hosts", tox("hosts", "--check")),
 )

@@ -61,20 +61,14 @@ def ensure() -> None:
     pid = os.getpid()
     if _atexit_in != pid:
         _register_atexit()
+    if _finalize_in != pid:
+        _finalize_in = _register_finalizer(pid)
     if _reminded_in != pid and _is_bare_rq_horse():
         _reminded_in = pid  # before: a handler that tracks comes here again
         logging.getLogger("whisperr").debug(
             "whisperr: an rq work horse runs no exit handler: "
             "rq worker -w whisperr.integrations.rq.Worker"
         )
-    if _finalize_in == pid:
-        return
-    for library in _LIBRARIES:
-        process = _child_process(library)
-        if process is not None:
-            _finalize_in = pid
-            sys.modules[f"{library}.util"].Finalize(None, run, exitpriority=0)
-            _join_worker(getattr(process, "_target", None))
 
 
 def may_start_thread() -> bool:
@@ -100,6 +94,17 @@ def _register_atexit() -> None:
     global _atexit_in
     _atexit_in = os.getpid()
     atexit.register(run)
+
+
+def _register_finalizer(pid: int) -> int:
+    """The pid if a library has made this process and will run the callable; else 0, to look again."""
+    for library in _LIBRARIES:
+        process = _child_process(library)
+        if process is not None:
+            sys.modules[f"{library}.util"].Finalize(None, run, exitpriority=0)
+            _join_worker(getattr(process, "_target", None))
+            return pid
+    return 0
 
 
 def _child_process(library: str) -> object | None:
