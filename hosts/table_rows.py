@@ -769,17 +769,21 @@ PROGRAMS = (
         "pytest-xdist",
         "pytest-xdist",
         (
+            "env",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",  # each would cost each worker its import
             "{python}",
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            "2",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-            "test_it.py",
+            *(
+                "-m",
+                "pytest",
+                "-q",
+                "-n",
+                "2",
+                "-p",
+                "xdist",
+                "-p",
+                "no:cacheprovider",
+                "test_it.py",
+            ),
         ),
         {
             "test_it.py": "import pytest, application\n@pytest.mark.parametrize('n', range(8))\ndef test_it(n):\n    application.note()\n"
