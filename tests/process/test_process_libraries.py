@@ -11,7 +11,7 @@ from support.apps import assert_arrived, run_app
 from whisperr.sandbox import Sandbox
 
 SOURCE = """
-client = new_client(flush_interval=600)
+client = new_client(flush_interval=600, shutdown_timeout=60)
 
 
 def task(n):
@@ -56,14 +56,14 @@ def test_what_a_pool_of_billiard_wants_done_at_an_exit(
     """Its own ``on_process_exit`` runs after the delivery, once in each worker, and may track."""
     source = """
         from billiard.pool import Pool
-        client = new_client(flush_interval=600)
+        client = new_client(flush_interval=600, shutdown_timeout=60)
 
         def task(n):
             track(client, [n])
 
         def last(pid, status):
-            track(client, [1000])
-            print("left", flush=True)
+            track(client, [1000 + pid])
+            print(1000 + pid, flush=True)
 
         pool = Pool(2, on_process_exit=last)
         pool.map(task, range(8))
@@ -71,6 +71,6 @@ def test_what_a_pool_of_billiard_wants_done_at_an_exit(
         pool.join()
     """
     done = run_app(server, key, tmp_path, source)
-    left = done.stdout.count("left")
-    assert left == 2, done
-    assert_arrived(server, key, [*range(8), 1000, 1000])
+    last = [int(number) for number in done.stdout.split()]
+    assert len(last) == 2, done
+    assert_arrived(server, key, [*range(8), *last])

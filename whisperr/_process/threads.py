@@ -10,6 +10,8 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Callable
 
+from whisperr._process import exits
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -38,7 +40,8 @@ async def in_thread(wait: Callable[[], bool]) -> bool:
             loop.call_soon_threadsafe(_tell, answer, settled, raised)
 
     try:
-        threading.Thread(target=run, name="whisperr-await", daemon=True).start()
+        is_daemon = exits.HAS_DAEMON_THREADS  # else it is waited for, as long as its time-out says
+        threading.Thread(target=run, name="whisperr-await", daemon=is_daemon).start()
     except RuntimeError:
         return wait()
     return await answer
