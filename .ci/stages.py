@@ -50,17 +50,19 @@ OTHERS = ("39", "310", "311", "312")
 HOSTS = "tests/hosts"
 REQUIRED = (
     Stage("3.13", ("test", "-m", "not endurance")),
-    Stage("3.8", tox("py38")),
+    Stage("3.8", tox("py38", "-m", "not storm and not endurance and not browser")),
     Stage("lint", ("tox", "run", "-e", "lint")),
     Stage("type", ("tox", "run", "-e", "type")),
 )
 NEAR = (
     *(Stage(f"3.{each[1:]}", tox(f"py{each}", f"--ignore={HOSTS}")) for each in OTHERS),
     Stage("without orjson", ("tox", "run", "-e", "stdlib-json")),
+    Stage("oldest", ("tox", "run", "-e", "oldest")),  # of what we import; 3.13 has the newest
     Stage("docs", ("tox", "run", "-e", "docs")),
     Stage("table of hosts", tox("hosts", "--check")),
 )
 FAR = (
+    Stage("3.8, storms", tox("py38", "-m", "storm and not browser")),
     *(Stage(f"3.{each[1:]}, hosts", tox(f"py{each}", HOSTS)) for each in OTHERS),
     Stage("endurance", ("test", "-m", "endurance")),
 )

@@ -16,7 +16,7 @@ from whisperr import lifecycle
 try:
     import rq.worker
 except ImportError as error:
-    raise ImportError("whisperr.integrations.rq needs rq 2: pip install 'rq>=2'") from error
+    raise ImportError("whisperr.integrations.rq needs rq: pip install 'rq>=2.3'") from error
 
 __all__ = ["DeliveringHorse", "SpawnWorker", "Worker"]
 

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections import deque
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Iterable
 
 import pytest
 
@@ -153,12 +153,22 @@ def test_exceptions_of_a_signal_handler_break_no_cell() -> None:
     assert len(done) <= tally.read() <= len(begun)
 
 
+class _Lengths:
+    """An event counts as what is encoded of it."""
+
+    def size(self, event: Event) -> int:
+        return len(event[2])
+
+    def sizes(self, events: Iterable[Event]) -> list[int]:
+        return list(map(self.size, events))
+
+
 def test_the_bytes_of_a_queue_come_to_nothing() -> None:
     """Eight threads put, evict and take away while one leases, restores and settles: at the end each record was
     counted once, and the sum of the waiting bytes is 0.
     """
     numbers, taken = Tally(), Counter()
-    queue = RecordQueue(lambda event: len(event[2]), 500, 50_000, lambda record: False)
+    queue = RecordQueue(_Lengths(), 500, 50_000, lambda record: False)
 
     def work(index: int) -> None:
         for n in range(TIMES // 20):

@@ -226,3 +226,40 @@ def test_a_foreign_folder_is_left_alone(command: Command) -> None:
     assert command.rows() == []
     command("purge", "--yes", "--damaged")
     assert (command.journal / "photos" / "cat.seg").read_text() == "meow"
+
+
+# --- deliver --watch
+
+
+def test_watch_shows_on_a_terminal_how_far_it_is(
+    command: Command, key: str, server: Sandbox
+) -> None:
+    """In one line, written anew at each change; Ctrl-C ends it well."""
+    pty = pytest.importorskip("pty")
+    command.crash(key, server.url)
+    here, there = pty.openpty()
+    arguments = ["--watch", "--dir", str(command.journal), "--base-url", server.url]
+    with subprocess.Popen(
+        [sys.executable, "-m", "whisperr", "journal", "deliver", *arguments],
+        env={**os.environ, "WHISPERR_API_KEY": key},
+        stdin=subprocess.DEVNULL,
+        stdout=there,
+    ) as process:
+        os.close(there)
+        said = b""
+        while b"4 delivered, 0 dropped, 0 left" not in said:
+            said += os.read(here, 1000)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(generous(20)) == 0
+    os.close(here)
+    first, *_ = said.split(b"\r")[1:]
+    assert first.endswith(b"left\x1b[K") and b"\n" not in said
+    assert command.rows() == []
+
+
+@pytest.mark.parametrize("interval", ["-1", "nan"])
+def test_watch_wants_an_interval(command: Command, key: str, interval: str) -> None:
+    """One that is no number of seconds is an error of usage."""
+    command.journal.mkdir()
+    arguments = ("deliver", "--watch", "--interval", interval)
+    assert "--interval" in command(*arguments, status=2, WHISPERR_API_KEY=key)

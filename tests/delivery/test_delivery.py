@@ -403,7 +403,7 @@ def test_errors_keep_the_connection(server: Sandbox, key: str, status: int) -> N
 
 def test_an_idle_connection_may_be_closed(key: str) -> None:
     """A connection that the server closes between two batches costs neither an event nor a retry."""
-    with Sandbox(keep_alive=1) as hasty, open_client(hasty.url, key) as client:
+    with Sandbox(keep_alive=1, numbers=True) as hasty, open_client(hasty.url, key) as client:
         track(client, range(10))
         assert client.flush()
         await_peer_close(hasty.url)

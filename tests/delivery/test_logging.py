@@ -118,7 +118,7 @@ def test_debug_writes_to_the_stderr_of_the_moment(
         track(client, [1])
         assert client.flush()
         assert first.getvalue() == ""
-        assert second.getvalue().count("1 events") == 1, second.getvalue()
+        assert second.getvalue().count("POST ") == 1, second.getvalue()
         second.close()
         track(client, [2])
         assert client.flush()

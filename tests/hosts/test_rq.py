@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rq
+import rq.worker
 from redis_server import own_redis
 
 from support.clients import NEVER, numbers_at
 from support.groups import Group, started
 from support.parts import need
 from whisperr.sandbox import Sandbox
-
-rq = pytest.importorskip("rq")
 
 TASKS = Path(__file__).resolve().parents[1] / "support" / "rq_tasks.py"
 PATIENT = {"flush_at": NEVER, "flush_interval": NEVER}

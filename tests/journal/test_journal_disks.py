@@ -195,7 +195,7 @@ payload(client, range(1000, 1100))
 assert client.flush()
 heard.account(client)
 """
-        (line,) = run(server, key, tmp_path, source, disk)
+        (line,) = run(server, key, tmp_path, LARGE_SEGMENTS + source, disk)
         assert_told_once(line)
         assert files(disk / "journal") == []
     assert_all_once(server, key, 1100)

@@ -35,7 +35,7 @@ LEAST = 1_000  # kills in the storm
 STEPS = {
     "append", "_rotate", "_make_next", "_make", "seal", "_fill", "create", "new_segment",
     "_lock_chain", "_lock", "settle", "_note_settled", "sweep", "is_done", "remove", "_delete",
-    "_forget", "_release_emptied", "release", "retire", "claim", "claim_all", "_adopt", "_adopted",
+    "_forget", "_release_emptied", "release", "retire", "claim", "look", "_adopt", "_take",
     "adopt", "read_segment", "scan", "load", "spill", "refill", "add", "take", "drop", "close",
     "drop_oldest", "made", "_trim",
 }  # fmt: skip

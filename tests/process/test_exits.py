@@ -38,7 +38,9 @@ def time_of_end(done: Outcome, ended: float) -> float:
 def assert_loss_reported(done: Outcome, *counts: int) -> None:
     """One WARNING on stderr and one on_error for each of these losses, and no other."""
     told = sorted(map(int, re.findall(r"^lost (\d+)$", done.stdout, re.M)))
-    warned = sorted(map(int, re.findall(r"^dropped: lost (\d+) records?\b", done.stderr, re.M)))
+    warned = sorted(
+        map(int, re.findall(r"^whisperr: dropped: lost (\d+) records?\b", done.stderr, re.M))
+    )
     assert told == sorted(counts), f"{done.stdout}\n{done.stderr}"
     assert warned == sorted(counts), f"{done.stdout}\n{done.stderr}"
 

@@ -47,7 +47,7 @@ def go_on():
 @pytest.fixture
 def hasty() -> Iterator[Sandbox]:
     """A server that closes a connection after a second without a request."""
-    with Sandbox(keep_alive=1) as sandbox:
+    with Sandbox(keep_alive=1, numbers=True) as sandbox:
         yield sandbox
 
 

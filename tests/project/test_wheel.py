@@ -120,7 +120,16 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert said["Requires-Python"] == ">=3.8"
     assert said["License-Expression"] == "MIT"
     extras = said.get_all("Provides-Extra", [])
-    assert sorted(extras) == ["celery", "django", "gunicorn", "rq", "sandbox"]
+    assert sorted(extras) == [
+        "celery",
+        "django",
+        "gunicorn",
+        "opentelemetry",
+        "plan",
+        "prometheus",
+        "rq",
+        "sandbox",
+    ]
     needs = [line for line in said.get_all("Requires-Dist", []) if "extra ==" not in line]
     names = {re.split(r"[^\w-]", line)[0] for line in needs}
     assert names == {"orjson", "requests", "urllib3"}

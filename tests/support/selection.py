@@ -23,6 +23,7 @@ TOOLS = (
     "delivery/test_never_raises.py",
     "project/test_benchmarks.py",
     "project/test_demo.py",
+    "project/test_hosts_table.py",
     "docs",
 )
 BROWSER = ("sandbox/browser",)

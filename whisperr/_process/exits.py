@@ -4,6 +4,8 @@
     a script; os.fork and sys.exit              atexit
     a multiprocessing child up to 3.12          multiprocessing.util.Finalize (atexit is skipped)
     a multiprocessing child on 3.13             either (what was registered before is wiped)
+    a child of multiprocess or billiard         Finalize of that library's own util
+    a worker of billiard's Pool                 its on_exit (it ends by os._exit, and nothing else runs)
     a child forked in the sender's thread       run(), by the sender's loop
     an interpreter beside the first one         threading, before it waits for the threads of that
                                                 interpreter, and atexit (see HAS_DAEMON_THREADS)
@@ -31,10 +33,12 @@ from whisperr._clock import monotonic
 #: Whether the end of this interpreter leaves a daemon thread alone. In one beside the first (3.12) there is
 #: none: it waits for every thread before it runs atexit, so a thread of ours has to be told before.
 HAS_DAEMON_THREADS: bool = getattr(_thread, "daemon_threads_allowed", lambda: True)()
+_LIBRARIES = ("multiprocessing", "multiprocess", "billiard")  # that make processes in one way
 
 _drain: Callable[[float, bool], None] | None = None
 _atexit_in = 0  # pid
 _finalize_in = 0  # pid
+_reminded_in = 0  # pid
 _is_told = False  # that the threads are about to be waited for
 _may_start = True
 _begun: tuple[int, float] = (0, 0.0)  # pid, and the monotonic time when its exit began
@@ -53,16 +57,17 @@ def install(drain: Callable[[float, bool], None]) -> None:
 
 def ensure() -> None:
     """At the first use in a process: see that its kind of exit will run the callable."""
-    global _finalize_in
+    global _finalize_in, _reminded_in
     pid = os.getpid()
     if _atexit_in != pid:
         _register_atexit()
-    if _finalize_in != pid and _is_multiprocessing_child():
-        _finalize_in = pid
-        sys.modules["multiprocessing.util"].Finalize(None, run, exitpriority=0)
-    if _is_bare_rq_horse():
+    if _finalize_in != pid:
+        _finalize_in = _register_finalizer(pid)
+    if _reminded_in != pid and _is_bare_rq_horse():
+        _reminded_in = pid  # before: a handler that tracks comes here again
         logging.getLogger("whisperr").debug(
-            "an rq work horse runs no exit handler: rq worker -w whisperr.integrations.rq.Worker"
+            "whisperr: an rq work horse runs no exit handler: "
+            "rq worker -w whisperr.integrations.rq.Worker"
         )
 
 
@@ -91,11 +96,39 @@ def _register_atexit() -> None:
     atexit.register(run)
 
 
-def _is_multiprocessing_child() -> bool:
-    process = sys.modules.get("multiprocessing.process")
-    if process is None or "multiprocessing.util" not in sys.modules:
-        return False
-    return process.parent_process() is not None
+def _register_finalizer(pid: int) -> int:
+    """The pid if a library has made this process and will run the callable; else 0, to look again."""
+    for library in _LIBRARIES:
+        process = _child_process(library)
+        if process is not None:
+            sys.modules[f"{library}.util"].Finalize(None, run, exitpriority=0)
+            _join_worker(getattr(process, "_target", None))
+            return pid
+    return 0
+
+
+def _child_process(library: str) -> object | None:
+    """The process that we are in, as the library knows it; None if it did not make it."""
+    module = sys.modules.get(f"{library}.process")
+    if module is None or f"{library}.util" not in sys.modules:
+        return None
+    process: object = module.current_process()
+    return None if type(process).__name__ == "_MainProcess" else process
+
+
+def _join_worker(worker: object) -> None:
+    """Have a worker of billiard's Pool deliver before what its own pool wants done at its exit."""
+    pool = sys.modules.get("billiard.pool")
+    if pool is None or not isinstance(worker, pool.Worker):
+        return
+    then = worker.on_exit
+
+    def on_exit(pid: int, status: int) -> None:
+        run()
+        if then is not None:
+            then(pid, status)
+
+    worker.on_exit = on_exit
 
 
 def _is_bare_rq_horse() -> bool:

@@ -12,10 +12,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "examples")]
 
-import page  # noqa: E402
+import table_page as page  # noqa: E402
+from one_run import KINDS, Count, run  # noqa: E402
 from redis_server import own_redis  # noqa: E402
-from rows import KILLED, LINE, ROWS, Row  # noqa: E402
-from running import KINDS, Count, run  # noqa: E402
+from table_rows import KILLED, LINE, ROWS, Row  # noqa: E402
 
 from whisperr.sandbox import Sandbox  # noqa: E402
 
@@ -43,7 +43,7 @@ def main() -> int:
     counts = {(row.name, kind): result for (row, kind), result in zip(jobs, results)}
     print(f"{len(rows)} hosts, {len(jobs)} runs, {time.monotonic() - begun:.0f} s")
     if options.write:
-        page.write(rows, counts)
+        page.write(ROWS, counts)
     return _compare(rows, counts) if options.check else 0
 
 
@@ -51,7 +51,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of names; all rows without one")
     parser.add_argument("--check", action="store_true", help="the light rows, against the page")
-    parser.add_argument("--write", action="store_true", help="write the page")
+    parser.add_argument("--write", action="store_true", help="write these rows into the page")
     parser.add_argument("--jobs", type=int, default=3, help="runs at once (%(default)s)")
     return parser.parse_args()
 

@@ -17,7 +17,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator, NamedTuple
 
-from rows import JOURNAL, KILLED, LINE, PLAIN, Row
+from table_rows import JOURNAL, KILLED, LINE, PLAIN, Row
 
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
@@ -187,8 +187,8 @@ class _Host:
     def _wait_for(self, is_so: Callable[[], bool], complaint: str, *, ends: bool = False) -> None:
         deadline = time.monotonic() + PATIENCE
         while not is_so():
-            if not ends and self._process.poll() is not None:
-                if is_so() or self._daemonized():
+            if not ends and self._process.poll() is not None and not self._daemonized():
+                if is_so():
                     return
                 raise _Problem(f"{complaint}: it ended with {self._process.returncode}")
             if time.monotonic() > deadline:

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from rows import FLUSH, JOURNAL, KILLED, LINE, PLAIN, Row
-from running import KINDS, Count
+from one_run import KINDS, Count
+from table_rows import FLUSH, JOURNAL, KILLED, LINE, PLAIN, Row
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "hosts.md"
 
@@ -40,8 +40,13 @@ _ROW = re.compile(r"^\| (?P<name>[^|]+?) \| (?P<rest>.*) \|$", re.MULTILINE)
 
 
 def write(rows: Sequence[Row], counts: Mapping[tuple[str, str], Count]) -> None:
+    """All rows in their order. One that was not run, or could not be, stays as it is."""
     when = datetime.date.today().strftime("%B %Y")
-    lines = [_line(row, counts) for row in rows if counts[row.name, PLAIN].problem == ""]
+    text = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    before = {found["name"]: f"{found[0]}\n" for found in _ROW.finditer(text)}
+    failed = {name for (name, _), count in counts.items() if count.problem}
+    done = {name for name, _ in counts} - failed
+    lines = [_line(row, counts) if row.name in done else before.get(row.name, "") for row in rows]
     head = HEAD.format(when=when, python=platform.python_version())
     PAGE.write_text(head + "".join(lines) + TAIL, encoding="utf-8")
 

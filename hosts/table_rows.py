@@ -509,42 +509,15 @@ JOBS = (
                 application.note()
 
             if __name__ == "__main__":
+                import program
                 for _ in range(8):
-                    huey.enqueue(work.s())
-                consumer = os.path.join(os.path.dirname(sys.executable), "huey_consumer.py")
+                    program.huey.enqueue(program.work.s())
+                consumer = os.path.join(os.path.dirname(sys.executable), "huey_consumer")
                 os.execv(consumer, [consumer, "program.huey", "-k", "{kind}", "-w", "2"])
             """,
             stop=stop,
         )
         for kind, stop in (("thread", INT), ("process", INT))
-    ),
-    worker(
-        "arq",
-        "arq",
-        """
-        import asyncio, os, sys
-        import arq
-        from arq.connections import RedisSettings
-
-        async def work(context):
-            application.note()
-
-        class WorkerSettings:
-            functions = [work]
-            redis_settings = RedisSettings.from_dsn(os.environ["HOSTS_REDIS"])
-            queue_name = os.environ["HOSTS_KEY"]
-
-        async def main():
-            pool = await arq.create_pool(WorkerSettings.redis_settings)
-            for _ in range(8):
-                await pool.enqueue_job("work", _queue_name=WorkerSettings.queue_name)
-
-        import application
-        if __name__ == "__main__":
-            asyncio.run(main())
-            program = os.path.join(os.path.dirname(sys.executable), "arq")
-            os.execv(program, [program, "program.WorkerSettings"])
-        """,
     ),
     worker(
         "taskiq",
@@ -796,17 +769,21 @@ PROGRAMS = (
         "pytest-xdist",
         "pytest-xdist",
         (
+            "env",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1",  # each would cost each worker its import
             "{python}",
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            "2",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-            "test_it.py",
+            *(
+                "-m",
+                "pytest",
+                "-q",
+                "-n",
+                "2",
+                "-p",
+                "xdist",
+                "-p",
+                "no:cacheprovider",
+                "test_it.py",
+            ),
         ),
         {
             "test_it.py": "import pytest, application\n@pytest.mark.parametrize('n', range(8))\ndef test_it(n):\n    application.note()\n"
@@ -852,6 +829,77 @@ PROGRAMS = (
     ),
 )
 
+# Lambda's side: it stops the process from the moment at which it asks for the next event.
+LAMBDA = """
+import os, queue, signal, subprocess, sys, threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+asks, answers, events = queue.Queue(), queue.Queue(), queue.Queue()
+
+class Api(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        asks.put(1)
+        events.get()
+        self.say(200, {"Lambda-Runtime-Aws-Request-Id": "1", "Lambda-Runtime-Deadline-Ms": "9999999999999",
+                       "Lambda-Runtime-Invoked-Function-Arn": "arn", "Content-Type": "application/json"})
+
+    def do_POST(self):
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while int(self.rfile.readline(), 16):
+                self.rfile.readline()  # a short answer is one line
+            self.rfile.readline()
+        else:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        answers.put(self.path)
+        self.say(202, {})
+
+    def say(self, status, headers):
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": "2"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(b"{}")
+
+    def log_message(self, *_):
+        pass
+
+api = ThreadingHTTPServer(("127.0.0.1", 0), Api)
+threading.Thread(target=api.serve_forever, daemon=True).start()
+about = {"AWS_LAMBDA_RUNTIME_API": "127.0.0.1:%d" % api.server_address[1], "LAMBDA_TASK_ROOT": os.getcwd(),
+         "AWS_LAMBDA_FUNCTION_NAME": "f", "AWS_LAMBDA_FUNCTION_VERSION": "1",
+         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": "128", "AWS_LAMBDA_LOG_GROUP_NAME": "g",
+         "AWS_LAMBDA_LOG_STREAM_NAME": "s"}
+child = subprocess.Popen([sys.executable, "-m", "awslambdaric", "function.handler"], env={**os.environ, **about})
+for _ in range(8):
+    asks.get(timeout=60)
+    child.send_signal(signal.SIGSTOP)
+    child.send_signal(signal.SIGCONT)
+    events.put(1)
+    assert "/response" in answers.get(timeout=60)
+asks.get(timeout=60)
+child.send_signal(signal.SIGSTOP)
+child.kill()
+"""
+HANDLER = "from application import note\nDECORATOR\ndef handler(event, context):\n    note()\n"
+SERVERLESS = (
+    Row(
+        "AWS Lambda, frozen after each answer, then killed",
+        "awslambdaric",
+        RUN,
+        {"program.py": LAMBDA, "function.py": HANDLER.replace("DECORATOR\n", "")},
+        stop=None,
+        line_files={
+            "function.py": "from whisperr.integrations.aws_lambda import deliver\n"
+            + HANDLER.replace("DECORATOR", "@deliver")
+        },
+        shown="`@deliver`",
+        why="nothing runs after the answer",
+        light=True,
+    ),
+)
+
 SCRIPT = "from application import many, wait\nmany()\nwait()\n"
 
 
@@ -873,7 +921,7 @@ MANAGERS = (
         "supervisor",
         ("{bin}/supervisord", "-n", "-c", "supervisord.conf"),
         {
-            "supervisord.conf": "[supervisord]\nnodaemon=true\nuser=root\n[program:work]\ncommand=python3 work.py\n"
+            "supervisord.conf": "[supervisord]\nnodaemon=true\n[program:work]\ncommand=python3 work.py\n"
         },
     ),
     managed("honcho", "honcho", ("{bin}/honcho", "start"), {"Procfile": "work: python3 work.py\n"}),
@@ -888,4 +936,4 @@ MANAGERS = (
     ),
 )
 
-ROWS = (*SERVERS, *MOD_WSGI, *JOBS, *PROGRAMS, *MANAGERS)
+ROWS = (*SERVERS, *MOD_WSGI, *JOBS, *SERVERLESS, *PROGRAMS, *MANAGERS)

@@ -1,0 +1,76 @@
+"""Libraries that make processes as ``multiprocessing`` does: their children deliver at their clean ends."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.apps import assert_arrived, run_app
+from whisperr.sandbox import Sandbox
+
+SOURCE = """
+client = new_client(flush_interval=600)
+
+
+def task(n):
+    track(client, [n])
+
+
+if __name__ == "__main__":
+    import {library}
+
+    context = {library}.get_context({method!r})
+    if {pool}:
+        pool = context.Pool(2)
+        pool.map(task, range(8))
+        pool.close()
+        pool.join()
+    else:
+        processes = [context.Process(target=task, args=(n,)) for n in range(4)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+            assert process.exitcode == 0, process
+"""
+
+
+@pytest.mark.parametrize("pool", [False, True], ids=["Process", "Pool"])
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("library", ["multiprocessing", "multiprocess", "billiard"])
+def test_children_of_a_library_deliver(
+    server: Sandbox, key: str, tmp_path: Path, library: str, method: str, pool: bool
+) -> None:
+    """A joined process, and the workers of a pool that is closed and joined."""
+    if library == "billiard" and method == "spawn" and sys.version_info < (3, 9):
+        method = "fork"  # there it does not find the functions of the main module
+    run_app(server, key, tmp_path, SOURCE.format(library=library, method=method, pool=pool))
+    assert_arrived(server, key, range(8 if pool else 4))
+
+
+def test_what_a_pool_of_billiard_wants_done_at_an_exit(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """Its own ``on_process_exit`` runs after the delivery, once in each worker, and may track."""
+    source = """
+        from billiard.pool import Pool
+        client = new_client(flush_interval=600)
+
+        def task(n):
+            track(client, [n])
+
+        def last(pid, status):
+            track(client, [1000])
+            print("left", flush=True)
+
+        pool = Pool(2, on_process_exit=last)
+        pool.map(task, range(8))
+        pool.close()
+        pool.join()
+    """
+    done = run_app(server, key, tmp_path, source)
+    left = done.stdout.count("left")
+    assert left == 2, done
+    assert_arrived(server, key, [*range(8), 1000, 1000])
