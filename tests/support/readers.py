@@ -26,11 +26,6 @@ FOREIGN = ("whisperr", "pytest_", "hypothesis", "_hypothesis", "xdist", "execnet
 # With our plugin alone: a reader's pytest has none of those that this test runs under.
 PYTEST = ["-m", "pytest", "-q", "-p", "whisperr.pytest_plugin"]
 
-# The default of the option, so that a page may leave it away as a reader would.
-PRELUDE = """\
-import os as _os, whisperr as _whisperr
-_whisperr.Whisperr.__init__.__kwdefaults__["base_url"] = _os.environ["WHISPERR_BASE_URL"]
-"""
 _FILE = re.compile(r"# ([\w.]+\.py)\n")  # a first line that names the file
 
 
@@ -93,7 +88,7 @@ class Reader:
         """As a script, or as a test of pytest if it has one."""
         is_test = re.search(r"^ *(?:async )?def test_", program, re.MULTILINE)
         name = "test_of_the_page.py" if is_test else "of_the_page.py"
-        (self._folder / name).write_text(PRELUDE + program, encoding="utf-8")
+        (self._folder / name).write_text(program, encoding="utf-8")
         status, said = self._wait_for([sys.executable, *(PYTEST if is_test else []), name])
         assert status == 0, f"{program}\n{said}"
 

@@ -43,7 +43,9 @@ class Option(NamedTuple):
         if self.name == "api_key":
             return masked(self.value)
         return (
-            "none" if self.value is None else str(getattr(self.value, "__qualname__", self.value))
+            "none"
+            if self.value in (None, ())
+            else str(getattr(self.value, "__qualname__", self.value))
         )
 
 
