@@ -15,6 +15,7 @@ from zlib import crc32
 
 from support.apps import run_app
 from support.clients import NEVER, Reports
+from support.deadlines import DEADLINE
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
 
@@ -124,7 +125,7 @@ def deliver(url: str, key: str, journal: Path, **options: Any) -> tuple[Reports,
     """By a client that comes after the dead: what it was told of, and its ledger, which closes."""
     reports = Reports()
     client = adopter(url, key, journal, on_error=reports, **options)
-    assert client.flush(), client.stats()
+    assert client.flush(DEADLINE), client.stats()
     assert client.shutdown()
     stats = client.stats()
     assert_ledger(stats)
