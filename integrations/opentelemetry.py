@@ -12,7 +12,10 @@ Guarantees:
 Assumes:
     Each process has a reader of its own, and a resource that tells it from others, as for any metric
     of OpenTelemetry's. Clients live as long as their process.
-Lock-free. Fork: a child's figures begin at zero.
+Lock-free:
+    it keeps nothing.
+Fork:
+    the figures of a child begin at zero.
 """
 
 from __future__ import annotations

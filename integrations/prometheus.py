@@ -14,7 +14,8 @@ Guarantees:
     scrape, in it they are written after each delivery pass and at the end of an exit.
 Assumes:
     Clients live as long as their process. The figures of one that is discarded go with it.
-Guarded by a lock of its process, for a second at most: the figures that were written last.
+Guarded by a lock of its process, for a second at most:
+    the figures that were written last.
 Fork: a child writes a file of its own, under a lock of its own. ``prometheus_client`` has one lock
     for all values of a process, which a fork may copy while it is held: ours are not among these.
 """

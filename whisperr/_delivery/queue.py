@@ -34,9 +34,11 @@ class Sizes(Protocol):
 
     def size(self, event: Event) -> int:
         """Of one."""
+        ...
 
     def sizes(self, events: Iterable[Event]) -> list[int]:
         """Of each of many."""
+        ...
 
 
 _EVICTED_TYPES = 32  # that are remembered, to be told

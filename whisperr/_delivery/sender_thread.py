@@ -109,12 +109,14 @@ class Retirement(Protocol):
 
     def may_attempt(self, sender: SenderThread) -> bool:
         """Whether its thread shall still deliver what it has."""
+        ...
 
     def ended(self, sender: SenderThread) -> None:
         """Its thread does nothing any more."""
 
     def take(self, sender: SenderThread) -> bool:
         """Something is left, or somebody waits for a pass. False: nobody can see to it."""
+        ...
 
 
 class SenderThread:

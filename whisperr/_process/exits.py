@@ -26,7 +26,7 @@ import logging
 import os
 import sys
 import threading
-from typing import Callable
+from typing import Any, Callable
 
 from whisperr._clock import monotonic
 
@@ -116,7 +116,7 @@ def _child_process(library: str) -> object | None:
     return None if type(process).__name__ == "_MainProcess" else process
 
 
-def _join_worker(worker: object) -> None:
+def _join_worker(worker: Any) -> None:
     """Have a worker of billiard's Pool deliver before what its own pool wants done at its exit."""
     pool = sys.modules.get("billiard.pool")
     if pool is None or not isinstance(worker, pool.Worker):
