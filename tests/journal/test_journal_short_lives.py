@@ -405,7 +405,7 @@ sys.exit(0 if chain is None else 7)
 CHILDREN = 1_500
 
 
-@pytest.mark.storm
+@pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_1500_children_that_track_once_then_one_adopter(
     server: Sandbox, key: str, tmp_path: Path
@@ -444,7 +444,7 @@ def test_1500_children_that_track_once_then_one_adopter(
     assert left(tmp_path / "journal") == []
 
 
-@pytest.mark.storm
+@pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_64_adopters_of_5000_dead_send_full_batches(
     server: Sandbox, key: str, tmp_path: Path
