@@ -20,7 +20,13 @@ from typing import Callable, Iterable
 
 from whisperr._journal import reader
 from whisperr._journal.file_system import PASSING
-from whisperr._journal.folder import files, lock_path, sequences_of, sized_files
+from whisperr._journal.folder import (
+    files,
+    lock_path,
+    segment_path,
+    sequences_of,
+    sized_files,
+)
 from whisperr._journal.format import Producer
 from whisperr._journal.log import Log
 from whisperr._journal.notices import Notices, reason
@@ -56,6 +62,7 @@ class Adoption:
         self._ledger = ledger
         self._notices = notices
         self._candidates: deque[str] = deque()  # chains that were not looked at yet
+        self._newest: dict[str, int] = {}  # the highest sequence of each; 0: only its lock is there
         self._refused: set[str] = set()  # of them, those that somebody had when first looked at
         self._with_descriptor: list[Chain] = []
         self._holder: Chain | None = None  # whose lock is that of all others
@@ -70,7 +77,10 @@ class Adoption:
 
     def look(self, folder: str) -> None:
         """Which chains are there? OSError: no folder."""
-        names = sorted({name for name, _ in files(folder)})
+        self._newest = {}
+        for name, sequence in files(folder):
+            self._newest[name] = max(sequence, self._newest.get(name, 0))
+        names = sorted(self._newest)
         start = int.from_bytes(os.urandom(4), "little") % len(names) if names else 0
         self._candidates = deque(names[start:] + names[:start])  # not all begin at the same one
         self._refused = set()
@@ -116,6 +126,8 @@ class Adoption:
 
     def _claim(self, folder: str, name: str) -> Chain | None:
         try:
+            if self._is_gone(folder, name):
+                return None
             chain = Chain.claim(folder, name)
             if chain is None:
                 self._note_refused(folder, name)
@@ -128,6 +140,13 @@ class Adoption:
         except OSError as error:  # perhaps the same with all of them: told once
             self._cannot_adopt(error, name)
             return None
+
+    def _is_gone(self, folder: str, name: str) -> bool:
+        """Another adopter was quicker: to claim it would make a lock file and delete it again."""
+        sequence = self._newest.get(name, 0)
+        if sequence and os.path.lexists(segment_path(folder, name, sequence)):
+            return False
+        return not os.path.lexists(lock_path(folder, name))
 
     def _note_refused(self, folder: str, name: str) -> None:
         """The lock of many chains of a dead adopter is held for a moment, by whoever claims one."""
