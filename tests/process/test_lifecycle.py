@@ -548,8 +548,8 @@ for client in hanging_too:
 track_everywhere(0)
 for stop in (lifecycle.flush_all, lifecycle.shutdown_all):
     begun = time.monotonic()
-    assert not stop(1)
-    assert time.monotonic() - begun < 1 + SECOND
+    assert not stop(4)
+    assert time.monotonic() - begun < 4 + SECOND
 assert sum(client.stats()["dropped"]["undelivered"] for client in hanging_too) == 4
 """
     for other in _run_all(server, key, tmp_path, body):
