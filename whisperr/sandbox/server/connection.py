@@ -57,6 +57,7 @@ class Connection:
         own = self._socket()
         # asyncio's socket cannot be read; its twin shares the non-blocking descriptor.
         with socket.fromfd(own.fileno(), own.family, own.type) as twin:
+            twin.setblocking(False)  # PyPy's is a blocking one
             try:
                 return twin.recv(1, socket.MSG_PEEK) == b""
             except BlockingIOError:
