@@ -55,10 +55,14 @@ def test_what_a_pool_of_billiard_wants_done_at_an_exit(
 ) -> None:
     """Its own ``on_process_exit`` runs after the delivery, once in each worker, and may track."""
     source = """
+        import glob
         from billiard.pool import Pool
         client = new_client(flush_interval=600, shutdown_timeout=60)
 
         def task(n):
+            open("worker-%d" % os.getpid(), "w").close()
+            while len(glob.glob("worker-*")) < 2:  # until each has had one
+                time.sleep(0.005)
             track(client, [n])
 
         def last(pid, status):
@@ -66,7 +70,7 @@ def test_what_a_pool_of_billiard_wants_done_at_an_exit(
             print(1000 + pid, flush=True)
 
         pool = Pool(2, on_process_exit=last)
-        pool.map(task, range(8))
+        pool.map(task, range(8), chunksize=1)
         pool.close()
         pool.join()
     """
