@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import re
 import signal
 import threading
@@ -17,6 +16,7 @@ from typing import Any, Callable
 import pytest
 
 from support import run_program
+from support.child_calls import hook_of_a_child, track_in_child
 from support.clients import Reports, assert_arrived, assert_closed, numbers_at, open_client
 from support.rows import named
 from whisperr import Whisperr
@@ -211,16 +211,6 @@ def test_a_hook_that_tracks_without_end_ends(key: str) -> None:
 
 
 # --- where it runs
-
-
-def hook_of_a_child(call: dict[str, Any]) -> dict[str, Any]:
-    call["properties"]["pid"] = os.getpid()
-    return call
-
-
-def track_in_child(client: Whisperr, number: int) -> None:
-    client.track("u", "number_seen", {"n": number})
-    assert client.shutdown(60)
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])

@@ -363,7 +363,7 @@ def arrivals(api: ApiClient, key: str) -> tuple[int, int]:
 def test_a_file_is_gone_on_with(tmp_path: Path, key: str) -> None:
     """With --db a sandbox that starts again knows all that an earlier one had seen."""
     file, key = tmp_path / "events.db", f"{key}_that_is_long_enough_to_be_a_real_one"
-    with serving("--db", str(file)) as server:
+    with serving("--numbers", "--db", str(file)) as server:
         api = ApiClient(server.url, key)
         api.send(event(1), event(2))
         api.post(IDENTIFY, identity("ada"))
@@ -372,7 +372,7 @@ def test_a_file_is_gone_on_with(tmp_path: Path, key: str) -> None:
         assert server.process.wait(DEADLINE) == 0
     if os.name == "posix":
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    with serving("--db", str(file)) as server:
+    with serving("--numbers", "--db", str(file)) as server:
         api = ApiClient(server.url, key)
         assert arrivals(api, key) == (2, 0)
         api.send(event(2), event(3), event(1, "another id"))

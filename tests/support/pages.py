@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ("python", "console", "sh")
-OTHERS = ("text", "ini", "json", "{toctree}", "{eval-rst}")  # nobody types these
+OTHERS = ("text", "ini", "json", "yaml", "{toctree}", "{eval-rst}")  # nobody types these
 
 _REMARK = r"<!-- (?:not run:|setup\n|check\n)(?:(?!-->).)*-->\n"
 _BLOCK = re.compile(

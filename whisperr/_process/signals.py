@@ -19,8 +19,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType, FunctionType, MethodType, TracebackType
+from typing import Any, Callable
 
 from whisperr._process import exits
 
@@ -66,11 +66,22 @@ def _end_by(number: int) -> None:
 
 def came_from_handler(error: BaseException) -> bool:
     """Whether a signal handler that is installed raised it, as time limits of jobs do."""
-    handlers = map(signal.getsignal, signal.valid_signals())
-    codes = {getattr(handler, "__code__", None) for handler in handlers}
-    traceback = error.__traceback__
+    codes = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()}
+    traceback = _traceback_of(error)
     while traceback is not None:
         if traceback.tb_frame.f_code in codes:
             return True
         traceback = traceback.tb_next
     return False
+
+
+def _code_of(handler: object) -> CodeType | None:
+    if type(handler) is MethodType:
+        handler = handler.__func__
+    return handler.__code__ if type(handler) is FunctionType else None
+
+
+#: An exception of the caller's objects may refuse to be asked for anything.
+_traceback_of: Callable[[BaseException], TracebackType | None] = BaseException.__dict__[
+    "__traceback__"
+].__get__
