@@ -107,7 +107,7 @@ def test_the_first_use_may_be_in_a_handler(
     handler was registered before or after whisperr was imported.
     """
     register = f"atexit.register(lambda: track(client, range({count})))"
-    lines = ["import atexit", "client = new_client()"]
+    lines = ["import atexit", "client = new_client(shutdown_timeout=60)"]
     lines.insert(1 if registered == "before" else 2, register)
     run_app(server, key, tmp_path, "\n".join(lines) + "\n")
     assert_arrived(server, key, range(count))

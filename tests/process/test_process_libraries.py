@@ -53,7 +53,7 @@ def test_children_of_a_library_deliver(
 def test_what_a_pool_of_billiard_wants_done_at_an_exit(
     server: Sandbox, key: str, tmp_path: Path
 ) -> None:
-    """Its own ``on_process_exit`` runs after the delivery, once in each worker, and may track."""
+    """Its own ``on_process_exit`` runs before the delivery, once in each worker, and may track."""
     source = """
         import glob
         from billiard.pool import Pool

@@ -117,16 +117,21 @@ def _child_process(library: str) -> object | None:
 
 
 def _join_worker(worker: Any) -> None:
-    """Have a worker of billiard's Pool deliver before what its own pool wants done at its exit."""
+    """Have a worker of billiard's Pool deliver after what its own pool wants done at its exit.
+
+    After: that may track, or be Celery's word to our integration, which lets no signal interrupt it.
+    """
     pool = sys.modules.get("billiard.pool")
     if pool is None or not isinstance(worker, pool.Worker):
         return
     then = worker.on_exit
 
     def on_exit(pid: int, status: int) -> None:
-        run()
-        if then is not None:
-            then(pid, status)
+        try:
+            if then is not None:
+                then(pid, status)
+        finally:
+            run()
 
     worker.on_exit = on_exit
 
