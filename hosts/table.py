@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -21,6 +22,7 @@ from whisperr.sandbox import Sandbox  # noqa: E402
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
     options = _options()
     rows = [row for row in ROWS if _is_wanted(row, options)]
     if not rows:

@@ -508,6 +508,8 @@ client = new_journal("journal", on_error=heard, max_retries=0, max_queue_size=10
 payload(client, [0])
 assert client.flush()  # the connection is there already
 payload(client, range(1, 100))  # one segment: a full one would be closed, and free a descriptor
+while client.stats()["requests"] < 2:  # before, the sender might have one that it is about to free
+    time.sleep(0.005)
 limits = resource.getrlimit(resource.RLIMIT_NOFILE)
 lowest = os.dup(0)
 os.close(lowest)
