@@ -468,7 +468,7 @@ JOBS = (
         "celery",
         CELERY.replace("POOL", "prefork"),
         line="import whisperr.integrations.celery",
-        why="a pool's child ends by `os._exit`",
+        why="a pool's child ends by `os._exit`, after billiard's own hook, which a second signal cuts short",
         light=True,
     ),
     worker("Celery, solo", "celery", CELERY.replace("POOL", "solo")),
