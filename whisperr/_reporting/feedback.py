@@ -56,6 +56,14 @@ def is_fed_by_us() -> bool:
     return False
 
 
+_of_connections = logging.getLogger("urllib3.connectionpool")
+
+
 def urllib3_says_all() -> bool:
     """Whether urllib3 logs each request, as it does at DEBUG."""
-    return logging.getLogger("urllib3.connectionpool").isEnabledFor(logging.DEBUG)
+    return is_at_debug(_of_connections)
+
+
+def is_at_debug(logger: logging.Logger) -> bool:
+    """As ``isEnabledFor(DEBUG)``, without logging's lock: who holds it may be waiting for the sender."""
+    return logger.manager.disable < logging.DEBUG >= logger.getEffectiveLevel()

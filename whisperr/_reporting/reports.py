@@ -17,7 +17,7 @@ from typing import Any, Callable, Sequence
 
 from whisperr._errors import DROPPED, JOURNAL, WhisperrError
 from whisperr._process.fork_token import ForkToken
-from whisperr._reporting.feedback import our_records
+from whisperr._reporting.feedback import is_at_debug, our_records
 from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
@@ -49,7 +49,7 @@ def say(level: int, text: str, **fields: Any) -> None:
 
 def says_all() -> bool:
     """Whether a debug line would be written."""
-    return logger.isEnabledFor(logging.DEBUG)
+    return is_at_debug(logger)
 
 
 def listed(types: Sequence[str]) -> str:
