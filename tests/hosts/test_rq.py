@@ -173,7 +173,10 @@ def test_the_worker_delivers_what_a_killed_horse_left(
         worker.wait_for(lambda: numbers_at(server, key) == [0], "it never arrived")
         worker.send(signal.SIGTERM)
         worker.wait_for_end()
-    assert_all_arrived(server, key, jobs, 1)
+    # Its horse's sender, which looks for the dead at once, may have had it in a request at the kill:
+    # then it came twice, under one id.
+    assert jobs.tracked() == [0] and numbers_at(server, key) == [0], jobs.said()
+    assert server.ledger(key)["arrived"] == 1
 
 
 def test_a_class_of_ones_own(jobs: Jobs, server: Sandbox, key: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_children_of_a_library_deliver(
     server: Sandbox, key: str, tmp_path: Path, library: str, method: str, pool: bool
 ) -> None:
     """A joined process, and the workers of a pool that is closed and joined."""
-    if library == "billiard" and method == "spawn" and sys.version_info < (3, 9):
+    if library == "billiard" and method == "spawn" and sys.version_info < (3, 10):
         method = "fork"  # there it does not find the functions of the main module
     run_app(server, key, tmp_path, SOURCE.format(library=library, method=method, pool=pool))
     assert_arrived(server, key, range(8 if pool else 4))

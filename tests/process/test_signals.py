@@ -227,3 +227,45 @@ os._exit(0)  # what was tracked is of no interest
 """
     )
     run_app(server, key, tmp_path, source)
+
+
+def test_a_report_takes_no_lock_of_logging(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """A handler that interrupts it, and flushes, waits for a sender that may want that lock."""
+    source = """
+        import logging
+
+        class Watched:
+            def __init__(self, lock):
+                self.acquire, self.release = lock.acquire, lock.release
+
+            def __enter__(self):
+                frame = sys._getframe(1)
+                while frame is not None:
+                    where.append(frame.f_globals.get("__name__"))
+                    frame = frame.f_back
+                self.acquire()
+
+            def __exit__(self, *raised):
+                self.release()
+
+        logging._lock = watched = Watched(logging._lock)
+        logging._acquireLock = watched.__enter__  # before Python 3.13
+        logging._releaseLock = watched.__exit__
+        where, records = [], []
+        handler = logging.Handler()
+        handler.emit = records.append
+        logging.getLogger("whisperr").addHandler(handler)
+        assert "logging" in where
+        client = new_client(on_error=lambda error: None)
+        for level in (logging.WARNING, logging.DEBUG):
+            logging.getLogger("whisperr").setLevel(level)  # no level is known any more
+            del where[:]
+            client.track("user", "Not Snake")
+            assert "whisperr._reporting.reports" not in where, where
+        track(client, [0])
+        assert client.flush()
+        assert "whisperr._reporting.reports" not in where, where
+        assert len(records) >= 2, records
+    """
+    run_app(server, key, tmp_path, source)
+    assert_arrived(server, key, [0])

@@ -61,9 +61,13 @@ _of_connections = logging.getLogger("urllib3.connectionpool")
 
 def urllib3_says_all() -> bool:
     """Whether urllib3 logs each request, as it does at DEBUG."""
-    return is_at_debug(_of_connections)
+    return is_enabled(_of_connections, logging.DEBUG)
 
 
-def is_at_debug(logger: logging.Logger) -> bool:
-    """As ``isEnabledFor(DEBUG)``, without logging's lock: who holds it may be waiting for the sender."""
-    return logger.manager.disable < logging.DEBUG >= logger.getEffectiveLevel()
+def is_enabled(logger: logging.Logger, level: int) -> bool:
+    """As ``isEnabledFor(level)``, without logging's lock.
+
+    A signal handler that interrupts whoever holds that lock may wait for the sender, whose own
+    calls, and urllib3's, take it at their first look at a level.
+    """
+    return logger.manager.disable < level >= logger.getEffectiveLevel()

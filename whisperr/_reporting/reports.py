@@ -17,7 +17,7 @@ from typing import Any, Callable, Sequence
 
 from whisperr._errors import DROPPED, JOURNAL, WhisperrError
 from whisperr._process.fork_token import ForkToken
-from whisperr._reporting.feedback import is_at_debug, our_records
+from whisperr._reporting.feedback import is_enabled, our_records
 from whisperr._settings import OnError
 
 logger = logging.getLogger("whisperr")
@@ -42,14 +42,25 @@ def say(level: int, text: str, **fields: Any) -> None:
         text: A sentence without the name of the library.
         fields: What a handler may want as values: attributes ``whisperr_...`` of the record.
     """
+    if not is_enabled(logger, level):
+        return
     extra = {f"whisperr_{name}": value for name, value in fields.items()}
+
+    def write() -> None:
+        # What logger.log() does, without another look at the level, which may take logging's lock.
+        logger.handle(
+            logger.makeRecord(
+                logger.name, level, __file__, 0, "%s%s", (_NAME, text), None, "say", extra
+            )
+        )
+
     with our_records():
-        isolated(lambda: logger.log(level, "%s%s", _NAME, text, extra=extra))
+        isolated(write)
 
 
 def says_all() -> bool:
     """Whether a debug line would be written."""
-    return is_at_debug(logger)
+    return is_enabled(logger, logging.DEBUG)
 
 
 def listed(types: Sequence[str]) -> str:
