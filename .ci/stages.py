@@ -47,8 +47,14 @@ def tox(environment: str, *arguments: str) -> tuple[str, ...]:
     return ("tox", "run", "-e", environment, "--", *arguments)
 
 
-OTHERS = ("39", "310", "311", "312")  # less of each than of the oldest and the newest
+def _minor(environment: str) -> str:
+    """What "312" is called."""
+    return f"3.{environment[1:]}"
+
+
+MIDDLE = ("39", "310", "311", "312")  # one of them whole each day, of the others what differs
 HOSTS = "tests/hosts"
+DIFFERS = ("tests/atomic", "tests/process", "tests/journal")  # forks, exits, files, threads
 REQUIRED = (
     Stage("3.13", ("test", "-m", "not endurance")),
     Stage(
@@ -58,14 +64,14 @@ REQUIRED = (
     Stage("type", ("tox", "run", "-e", "type")),
 )
 NEAR = (
-    *(Stage(f"3.{each[1:]}", tox(f"py{each}", f"--ignore={HOSTS}")) for each in OTHERS),
+    *(Stage(_minor(each), tox(f"py{each}", *DIFFERS)) for each in MIDDLE),
     Stage("without orjson", ("tox", "run", "-e", "stdlib-json")),
     Stage("oldest", ("tox", "run", "-e", "oldest")),  # of what we import; 3.13 has the newest
     Stage("docs", ("tox", "run", "-e", "docs")),
 )
 FAR = (
     Stage("3.8, storms", tox("py38", "-m", "storm and not browser", f"--ignore={HOSTS}")),
-    *(Stage(f"3.{each[1:]}, hosts", tox(f"py{each}", HOSTS)) for each in ("38", *OTHERS)),
+    *(Stage(f"{_minor(each)}, hosts", tox(f"py{each}", HOSTS)) for each in ("38", *MIDDLE)),
     # The two that are left out take the whole machine: by hand.
     Stage("endurance", ("test", "-m", "endurance", "-k", "not 64_adopters and not short_jobs")),
 )
@@ -74,7 +80,14 @@ FAR = (
 def plan(day: datetime.date) -> tuple[list[Stage], list[Stage]]:
     """The required stages, and the optional ones in the order of this day."""
     lots = random.Random(day.toordinal())
-    return list(REQUIRED), lots.sample(NEAR, len(NEAR)) + lots.sample(FAR, len(FAR))
+    whole = MIDDLE[day.toordinal() % len(MIDDLE)]
+    near = [
+        stage._replace(arguments=tox(f"py{whole}", f"--ignore={HOSTS}"))
+        if stage.name == _minor(whole)
+        else stage
+        for stage in NEAR
+    ]
+    return list(REQUIRED), lots.sample(near, len(near)) + lots.sample(FAR, len(FAR))
 
 
 class Running:

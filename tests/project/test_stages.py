@@ -29,13 +29,18 @@ def stages() -> Any:
 
 def test_the_optional_stages_change_places_from_day_to_day(stages: Any) -> None:
     """Every day all of them, the far ones after the others; no day is like each other day."""
-    orders = set()
+    orders, whole = set(), set()
     for day in DAYS:
         required, optional = stages.plan(day)
         assert required == list(stages.REQUIRED)
-        assert set(optional[: len(stages.NEAR)]) == set(stages.NEAR)
-        assert set(optional[len(stages.NEAR) :]) == set(stages.FAR)
+        near, far = optional[: len(stages.NEAR)], optional[len(stages.NEAR) :]
+        assert {stage.name for stage in near} == {stage.name for stage in stages.NEAR}
+        assert set(far) == set(stages.FAR)
+        (today,) = set(near) - set(stages.NEAR)  # one of the middle interpreters
+        assert not set(stages.DIFFERS) & set(today.arguments)
+        whole.add(today.name)
         orders.add(tuple(optional))
+    assert len(whole) == len(stages.MIDDLE)
     assert len(orders) > len(DAYS) / 2
 
 
