@@ -70,6 +70,40 @@ def test_all_arrives_after_sigterm(
     assert_delivered(server, key, tracked)
 
 
+FILE = """
+import json, os
+from served import application
+from whisperr import Whisperr
+
+class Last:
+    def __del__(self, write=os.write):
+        write(2, b"the teardown came here\\n")
+
+setup = json.loads(os.environ["SERVED"])
+client = Whisperr(setup["key"], base_url=setup["url"])
+client.track("user", "file_read")
+last = Last()
+"""
+
+
+@rows(["default", "lazy-apps"])
+def test_a_client_of_a_file_goes_in_silence(
+    server: Sandbox, key: str, tmp_path: Path, mode: list[str], imports: list[str]
+) -> None:
+    """Of ``--wsgi-file`` uWSGI makes a module, whose teardown finds every name of it gone."""
+    setting = Setting(tmp_path, server, key)
+    (tmp_path / "file.py").write_text(FILE)
+    with setting.uwsgi("file.py", *MASTER, *mode, imports=imports) as served:
+        served.wait_until_idle(2)
+        served.stop()
+        said = served.said()
+    loads = 2 if mode == MODES["lazy-apps"] else 1
+    assert server.ledger(key)["arrived"] == loads, said
+    assert "the teardown came here" in said
+    for word in ("Traceback", "Exception ignored", "Error"):
+        assert word not in said, said
+
+
 @rows(["default", "lazy-apps"])
 def test_a_graceful_stop_delivers_what_a_busy_worker_has(
     server: Sandbox, key: str, tmp_path: Path, mode: list[str], imports: list[str]

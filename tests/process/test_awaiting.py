@@ -94,28 +94,28 @@ def test_at_exit(server: Sandbox, key: str, tmp_path: Path, call: str) -> None:
     assert_arrived(server, key, [1])
 
 
-def test_with_other_loops(server: Sandbox, key: str, tmp_path: Path) -> None:
+OTHER_LOOPS = {
+    "uvloop": "import uvloop; run = lambda main: uvloop.new_event_loop().run_until_complete(main())",
+    "trio": "from trio import run",
+    "anyio-on-trio": "import anyio; run = lambda main: anyio.run(main, backend='trio')",
+    "anyio-on-asyncio": "import anyio; run = anyio.run",
+}
+
+
+@pytest.mark.parametrize("loop", OTHER_LOOPS)
+def test_with_other_loops(server: Sandbox, key: str, tmp_path: Path, loop: str) -> None:
     """uvloop's is an asyncio loop; under trio, which has none, the call itself waits."""
-    source = """
-        import asyncio
+    source = f"""
+        {OTHER_LOOPS[loop]}
         client = new_client()
-        try:
-            import uvloop
-        except ImportError:
-            uvloop = None
-        track(client, [1])
-        if uvloop is not None:
-            loop = uvloop.new_event_loop()
-            assert loop.run_until_complete(client.aflush()) is True
-            loop.close()
-        track(client, [2])
-        waiting = client.aflush()  # driven by nobody's loop, as trio would drive it
-        try:
-            waiting.send(None)
-        except StopIteration as end:
-            assert end.value is True
-        else:
-            raise AssertionError("it waits for a loop that is not there")
+
+        async def main():
+            track(client, [1])
+            assert await client.aflush() is True
+            track(client, [2])
+            assert await client.ashutdown() is True
+
+        run(main)
     """
     run_app(server, key, tmp_path, source)
     assert_arrived(server, key, [1, 2])

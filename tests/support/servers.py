@@ -178,8 +178,10 @@ class Setting:
     def uwsgi(
         self, application: str, *options: str, **setup: Any
     ) -> contextlib.AbstractContextManager[Served]:
+        """``application``: of a module, or a file that uWSGI makes a module of."""
         need("uwsgi")
-        command = [str(find_uwsgi()), "--home", sys.prefix, "--module", application]
+        kind = "--wsgi-file" if application.endswith(".py") else "--module"
+        command = [str(find_uwsgi()), "--home", sys.prefix, kind, application]
         if "--master" in options:
             command += ["--stats", STATISTICS]  # without a master, it would bring one
         command += ["--http-socket", SOCKET, "--disable-logging", *options]
