@@ -22,6 +22,7 @@ from typing import Any, Callable, NamedTuple
 
 from support.deadlines import DEADLINE
 from support.groups import Group, started
+from support.parts import need
 
 VERSION = "/2018-06-01/runtime"
 TIME_LEFT = 60.0  # seconds that an invocation is given
@@ -124,6 +125,7 @@ def function(
     environment: dict[str, str],
 ) -> Iterator[Runtime]:
     """The module ``function`` under awslambdaric, killed at the end, as Lambda does it."""
+    need("awslambdaric")
     (folder / "function.py").write_text(source)
     runtime = Runtime(look)
     api = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(runtime))

@@ -10,6 +10,7 @@ test fails.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -74,6 +75,10 @@ def _has_redis() -> bool:
 
 AS_ROOT = "run it as root (in a container: with the right to mount)"
 PARTS = {
+    "awslambdaric": Part(
+        lambda: importlib.util.find_spec("awslambdaric") is not None,
+        f"{sys.executable} -m pip install awslambdaric, on Linux",
+    ),
     "chromium": Part(
         lambda: bool(find_chromium() and shutil.which("chromedriver")),
         "sudo apt-get install chromium chromium-driver",
