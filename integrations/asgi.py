@@ -12,7 +12,6 @@ then, and not at the first event.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Awaitable, Callable, MutableMapping
 
 from whisperr import lifecycle
@@ -56,11 +55,8 @@ class FlushOnShutdown:
         await lifespan.finish()  # what is left of it: all, if the application doesn't speak it
 
     async def _deliver(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self._flush_or_report)
-
-    def _flush_or_report(self) -> None:
-        if not lifecycle.flush_all(self._timeout):
-            lifecycle.shutdown_all(0)  # says what is lost: perhaps nothing runs after this
+        if not await lifecycle.aflush_all(self._timeout):
+            await lifecycle.ashutdown_all(0)  # says what is lost: perhaps nothing runs after this
 
 
 class _Lifespan:

@@ -13,7 +13,6 @@ restored copy has ids of its own.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import importlib
 import inspect
@@ -30,6 +29,7 @@ MARGIN = 0.2  # seconds of an invocation that are left for the answer itself
 SNAPSHOT_TIMEOUT = 5.0  # seconds; Lambda has ten for all hooks of a function
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+Limit = Callable[["tuple[Any, ...]"], float]  # seconds, by the arguments of an invocation
 
 
 @overload
@@ -53,18 +53,19 @@ def deliver(handler: Any = None, *, timeout: float = TIMEOUT) -> Any:
     """
     if handler is None:
         return functools.partial(deliver, timeout=timeout)
-    flush = functools.partial(_flush, timeout)
+    limit = functools.partial(_limit, timeout)
     if inspect.iscoroutinefunction(handler):
-        answer = _of_coroutine(handler, flush)
+        answer = _of_coroutine(handler, limit)
     elif inspect.isasyncgenfunction(handler):
-        answer = _of_async_generator(handler, flush)
+        answer = _of_async_generator(handler, limit)
     else:
-        answer = _of_function(handler, flush)
+        answer = _of_function(handler, limit)
     return functools.wraps(handler)(answer)
 
 
-def _flush(timeout: float, arguments: tuple[Any, ...]) -> None:
-    lifecycle.flush_all(min(timeout, _time_left(arguments)))
+def _limit(timeout: float, arguments: tuple[Any, ...]) -> float:
+    """Seconds that the delivery after this invocation may take."""
+    return min(timeout, _time_left(arguments))
 
 
 def _time_left(arguments: tuple[Any, ...]) -> float:
@@ -77,52 +78,46 @@ def _time_left(arguments: tuple[Any, ...]) -> float:
     return math.inf
 
 
-def _of_function(handler: Callable[..., Any], flush: Callable[[Any], None]) -> Callable[..., Any]:
+def _of_function(handler: Callable[..., Any], limit: Limit) -> Callable[..., Any]:
     def answer(*arguments: Any, **options: Any) -> Any:
         try:
             given = handler(*arguments, **options)
             if inspect.isgenerator(given):
                 return pieces(given, arguments)
         except BaseException:
-            flush(arguments)
+            lifecycle.flush_all(limit(arguments))
             raise
-        flush(arguments)
+        lifecycle.flush_all(limit(arguments))
         return given
 
     def pieces(given: Iterator[Any], arguments: Any) -> Iterator[Any]:
         try:
             yield from given
         finally:
-            flush(arguments)
+            lifecycle.flush_all(limit(arguments))
 
     return answer
 
 
-def _of_coroutine(handler: Callable[..., Any], flush: Callable[[Any], None]) -> Callable[..., Any]:
+def _of_coroutine(handler: Callable[..., Any], limit: Limit) -> Callable[..., Any]:
     async def answer(*arguments: Any, **options: Any) -> Any:
         try:
             return await handler(*arguments, **options)
         finally:
-            await _in_thread(flush, arguments)
+            await lifecycle.aflush_all(limit(arguments))
 
     return answer
 
 
-def _of_async_generator(
-    handler: Callable[..., Any], flush: Callable[[Any], None]
-) -> Callable[..., Any]:
+def _of_async_generator(handler: Callable[..., Any], limit: Limit) -> Callable[..., Any]:
     async def answer(*arguments: Any, **options: Any) -> AsyncIterator[Any]:
         try:
             async for piece in handler(*arguments, **options):
                 yield piece
         finally:
-            await _in_thread(flush, arguments)
+            await lifecycle.aflush_all(limit(arguments))
 
     return answer
-
-
-async def _in_thread(flush: Callable[[Any], None], arguments: Any) -> None:
-    await asyncio.get_running_loop().run_in_executor(None, flush, arguments)
 
 
 # --- SnapStart

@@ -15,13 +15,16 @@ from typing import Any, Callable
 from whisperr._client import live_clients, live_engines
 from whisperr._clock import monotonic
 from whisperr._process import signals
+from whisperr._process.threads import in_thread
 from whisperr._reporting import observers
 from whisperr._reporting.reports import Superseded, say
 from whisperr._settings import check_timeout
 
 __all__ = [
+    "aflush_all",
     "after_pass",
     "after_restore",
+    "ashutdown_all",
     "deliver_on_signals",
     "flush_all",
     "shutdown_all",
@@ -96,6 +99,16 @@ def shutdown_all(timeout: float | None = None) -> bool:
     except Superseded:
         return False
     return all(settled)
+
+
+async def aflush_all(timeout: float) -> bool:
+    """``flush_all()`` that lets an event loop go on; under trio it holds it up."""
+    return await in_thread(lambda: flush_all(timeout))
+
+
+async def ashutdown_all(timeout: float | None = None) -> bool:
+    """``shutdown_all()`` that lets an event loop go on; under trio it holds it up."""
+    return await in_thread(lambda: shutdown_all(timeout))
 
 
 def after_restore() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, MutableMapping
 
 import pytest
+import trio
 
 from support.clients import open_client, track
 from support.deadlines import generous
@@ -135,6 +136,17 @@ async def polite(scope: Message, receive: Any, send: Any) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
+async def tidy(scope: Message, receive: Any, send: Any) -> None:
+    """Leaves nothing of its loop's executor."""
+    await forgetful(scope, receive, send)
+    await receive()
+    loop: Any = asyncio.get_running_loop()
+    await loop.run_in_executor(None, int)
+    if hasattr(loop, "shutdown_default_executor"):  # Python 3.9
+        await loop.shutdown_default_executor()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
 async def failing(scope: Message, receive: Any, send: Any) -> None:
     await forgetful(scope, receive, send)
     await receive()
@@ -160,6 +172,7 @@ LIFESPANS = [
     pytest.param(late, COMPLETE, None, id="raises-after-startup-was-asked"),
     pytest.param(forgetful, COMPLETE, None, id="returns-after-startup"),
     pytest.param(polite, COMPLETE, None, id="speaks-lifespan"),
+    pytest.param(tidy, COMPLETE, None, id="shuts-its-executor-down"),
     pytest.param(failing, FAILED, None, id="fails-to-shut-down"),
     pytest.param(raising, COMPLETE[:1], ArithmeticError, id="raises-in-shutdown"),
     pytest.param(refusing, ["lifespan.startup.failed"], None, id="fails-to-start"),
@@ -180,6 +193,15 @@ def test_each_kind_of_application_has_its_lifespan(
         assert client.stats()["delivered"] == delivered
     assert found == answers
     assert type(error) is (raised or type(None))
+
+
+def test_a_lifespan_under_trio(server: Sandbox, key: str) -> None:
+    """Hypercorn's other loop, which has none of asyncio's executors."""
+    with open_client(server.url, key) as client:
+        track(client, range(3))
+        found, error = trio.run(_live, FlushOnShutdown(polite))
+        assert client.stats()["delivered"] == 3
+    assert (found, error) == (COMPLETE, None)
 
 
 async def _live(app: FlushOnShutdown) -> tuple[list[str], Exception | None]:

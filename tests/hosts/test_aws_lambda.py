@@ -95,6 +95,24 @@ def test_each_event_arrives_before_its_answer(
     assert (ledger["twice"], ledger["resent"]) == (0, 0), ledger
 
 
+def test_a_coroutine_without_an_executor(server: Sandbox, key: str) -> None:
+    """One that has shut its loop's own down, and leaves by an exception at that."""
+
+    @deliver
+    async def handler(event: int, context: object) -> None:
+        track(client, [event])
+        loop: Any = asyncio.get_running_loop()
+        await loop.run_in_executor(None, int)
+        if hasattr(loop, "shutdown_default_executor"):  # Python 3.9
+            await loop.shutdown_default_executor()
+        raise LookupError
+
+    with open_client(server.url, key) as client:
+        with pytest.raises(LookupError):
+            asyncio.run(handler(3, None))
+        assert numbers_at(server, key) == [3]
+
+
 def test_a_handler_that_raises(server: Sandbox, key: str, tmp_path: Path) -> None:
     """Lambda hears of the exception, and what was tracked before it has arrived."""
     text = """

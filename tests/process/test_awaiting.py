@@ -10,8 +10,8 @@ import pytest
 
 from support.apps import assert_arrived, run_app
 from support.clients import open_client, track
-from support.deadlines import generous
-from whisperr import Whisperr
+from support.deadlines import DEADLINE, generous
+from whisperr import Whisperr, lifecycle
 from whisperr.sandbox import Sandbox
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -24,6 +24,23 @@ def test_in_a_loop(server: Sandbox, key: str) -> None:
         assert asyncio.run(client.aflush()) is True
         track(client, [1])
         assert asyncio.run(client.ashutdown()) is True
+
+
+def test_all_clients_in_a_loop(server: Sandbox, key: str) -> None:
+    """``lifecycle`` has the same two for all of them at once; the loop goes on meanwhile."""
+    server.inject(key, {"do": "delay", "seconds": 0.2})
+
+    async def main() -> list[bool]:
+        flushing = asyncio.ensure_future(lifecycle.aflush_all(DEADLINE))
+        await asyncio.sleep(0)
+        assert not flushing.done()
+        return [await flushing, await lifecycle.ashutdown_all()]
+
+    with open_client(server.url, key) as one, open_client(server.url, key) as other:
+        track(one, [0])
+        track(other, [1])
+        assert asyncio.run(main()) == [True, True]
+        assert one.stats()["delivered"] == other.stats()["delivered"] == 1
 
 
 def test_without_an_executor(server: Sandbox, key: str) -> None:

@@ -65,8 +65,10 @@ def test_classes_say_their_public_home(name: str) -> None:
 def test_lifecycle_names() -> None:
     """`whisperr.lifecycle` exports these functions."""
     assert sorted(lifecycle.__all__) == [
+        "aflush_all",
         "after_pass",
         "after_restore",
+        "ashutdown_all",
         "deliver_on_signals",
         "flush_all",
         "shutdown_all",
