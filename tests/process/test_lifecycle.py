@@ -145,7 +145,7 @@ senders = [thread for thread in threading.enumerate() if thread is not threading
 assert [(thread.name, thread.daemon) for thread in senders] == [("whisperr", True)], senders
 assert kernel_threads() == 2
 assert client.shutdown()
-senders[0].join(5)
+senders[0].join(60)
 assert threading.active_count() == 1
 """
 

@@ -27,6 +27,9 @@ _f.register(_s.SIGUSR1, file=_sys.__stderr__, all_threads=True)
 del _f, _s, _sys
 """
 
+# A client waits as long as everything else here, unless its test says how long.
+PATIENT = {f"WHISPERR_{option}_TIMEOUT": str(generous(6.0)) for option in ("REQUEST", "SHUTDOWN")}
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -60,7 +63,7 @@ def run_program(
     leader = subprocess.Popen(
         [sys.executable, *flags, str(program), *map(str, arguments)],
         cwd=str(folder),
-        env={**os.environ, **mode(), **(environment or {})},
+        env={**os.environ, **PATIENT, **mode(), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
