@@ -188,7 +188,8 @@ def test_children_inherit_it(server: Sandbox, key: str, tmp_path: Path) -> None:
         def work(numbers, ready):
             track(client, numbers)
             ready.set()
-            time.sleep(600)
+            while True:  # a signal just before one long sleep would be looked at after it
+                time.sleep(0.05)
 
         context = multiprocessing.get_context("fork")
         ready = context.Event()

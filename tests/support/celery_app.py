@@ -84,7 +84,8 @@ def stay() -> None:
     """Until it is told to go; it has its say then, too."""
     note("stay")
     try:
-        time.sleep(600)
+        while True:  # a signal just before one long sleep would be looked at after it
+            time.sleep(0.05)
     finally:
         note("left")
 
