@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent
 TOOLS = ROOT / ".dev" / "python{}.{}".format(*sys.version_info)
 WANTED = ("tox>=4.22", "tox-uv>=1.13")
 OLDEST = (3, 8)
-MINORS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+MINORS = ("3.8", "3.9", "3.10", "3.11", "3.12", "3.13", "3.14", "3.15")
 
 # The rooms whose tests wait for no server and no process.
 QUICK = ("tests/atomic", "tests/encoding", "tests/project/test_layers.py")

@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import watchdog  # noqa: E402  (the tests' own)
 
 DEV = (sys.executable, str(ROOT / "dev.py"))
+NEWER = str(ROOT / ".ci" / "newer")
 BUDGET = 75 * 60.0  # seconds; nothing is begun later
 HARD_STOP = 80 * 60.0  # seconds; what is still under way then is ended
 GRACE = 60.0  # seconds that it has to end by itself
@@ -41,6 +42,7 @@ PROGRESS = re.compile(r"^(?:\S+\.py )?[.sxXFE]*[FE][.sxXFE]*(?: +\[ *\d+%\])?$")
 class Stage(NamedTuple):
     name: str
     arguments: tuple[str, ...]  # of dev.py
+    runner: tuple[str, ...] = ()  # in place of dev.py on this Python
 
 
 def tox(environment: str, *arguments: str) -> tuple[str, ...]:
@@ -52,6 +54,7 @@ def _minor(environment: str) -> str:
     return f"3.{environment[1:]}"
 
 
+NEWEST = ("314", "315")  # of which few machines have one
 MIDDLE = ("39", "310", "311", "312")  # one of them whole each day, of the others what differs
 HOSTS = "tests/hosts"
 DIFFERS = ("tests/atomic", "tests/process", "tests/journal")  # forks, exits, files, threads
@@ -72,6 +75,7 @@ NEAR = (
 FAR = (
     Stage("3.8, storms", tox("py38", "-m", "storm and not browser", f"--ignore={HOSTS}")),
     *(Stage(f"{_minor(each)}, hosts", tox(f"py{each}", HOSTS)) for each in ("38", *MIDDLE)),
+    *(Stage(_minor(each), tox(f"py{each}", *DIFFERS), (NEWER, _minor(each))) for each in NEWEST),
     # The two that are left out take the whole machine: by hand.
     Stage("endurance", ("test", "-m", "endurance", "-k", "not 64_adopters and not short_jobs")),
 )
@@ -103,7 +107,7 @@ class Running:
         environment = {"TESTS_WORKERS": WORKERS, **os.environ, "TOX_WORK_DIR": str(place / "tox")}
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                [*DEV, *stage.arguments],
+                [*(stage.runner or DEV), *stage.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
