@@ -269,7 +269,7 @@ class Lane:
         """Of a message that was refused, each event that is not the reason."""
         try:
             left = each_event(held.events)
-        except ValueError:  # and UnicodeDecodeError, RecursionError is none
+        except (ValueError, RecursionError):
             held.dead.append(DeadLetter(held.fields, "its body is damaged"))
             return True
         middle = len(left) // 2

@@ -1,0 +1,153 @@
+"""Relays as a test sees them: a Redis that it may kill and start again, and processes of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis_server import find_redis
+
+from support.deadlines import DEADLINE, wait_until
+from support.groups import Group, started
+
+EVENTS = "{whisperr}:events:"  # and the app
+DEAD = "{whisperr}:dead-letters"
+GROUP = "relays"
+
+
+class OwnRedis:
+    """On loopback, in a folder of its own, with a file that every write is in before it is confirmed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._port = int(probe.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self.client: Any = redis.Redis(port=self._port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "save": ""}
+        options.update({"appendonly": "yes", "appendfsync": "always", "daemonize": "no"})
+        options.update({"logfile": self._folder / "log", "set-proc-title": "no"})
+        arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
+        self._process = subprocess.Popen([find_redis(), *arguments], stdin=subprocess.DEVNULL)
+        assert wait_until(self._answers), (self._folder / "log").read_text()
+
+    def kill(self) -> None:
+        """As an operator's kill -9, or the OOM killer, does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def send(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(redis.exceptions.RedisError):
+            return bool(self.client.ping())
+        return False
+
+    # --- what lies in it
+
+    def waiting(self, app: str = "shop") -> int:
+        """Messages that no relay has settled."""
+        return int(self.client.xlen(EVENTS + app))
+
+    def held(self, app: str = "shop") -> dict[str, int]:
+        """Of these, how many each relay has in its hands."""
+        with contextlib.suppress(redis.exceptions.ResponseError):
+            rows = self.client.xinfo_consumers(EVENTS + app, GROUP)
+            return {row["name"].decode(): row["pending"] for row in rows}
+        return {}
+
+    def dead(self) -> list[dict[bytes, bytes]]:
+        return [fields for _, fields in self.client.xrange(DEAD)]
+
+
+@contextlib.contextmanager
+def own_redis_with_a_file(folder: Path) -> Iterator[OwnRedis]:
+    made = OwnRedis(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+
+
+class RunningRelay:
+    """One process of ``whisperr relay``."""
+
+    def __init__(self, group: Group, log: Path) -> None:
+        self.group = group
+        self._log = log
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_until_it_says(self, words: str) -> None:
+        self.group.wait_for(lambda: words in self.said(), f"it never said {words!r}")
+
+    def stop(self) -> str:
+        """SIGTERM, and what it said at its end. It ends with 0, and leaves nothing behind."""
+        self.group.send(signal.SIGTERM)
+        assert self.group.wait_for_end() == 0, self.said()
+        return self.said()
+
+
+@contextlib.contextmanager
+def running_relay(
+    folder: Path, redis_url: str, base_url: str, *arguments: str, **keys: str
+) -> Iterator[RunningRelay]:
+    """``keys``: by app; ``nameless`` is that of messages without one."""
+    log = folder / f"relay-{len(list(folder.glob('relay-*')))}"
+    quick = {"--linger": "0.05", "--claim-after": "1", "--base-url": base_url}
+    given = [part for item in quick.items() for part in item]
+    with open(log, "wb") as file, started(
+        [sys.executable, "-m", "whisperr", "relay", *given, *arguments],
+        lambda: log.read_text(errors="replace"),
+        cwd=str(folder),
+        env={**os.environ, "WHISPERR_BROKER_URL": redis_url, **variables(keys)},
+        stdout=file,
+        stderr=subprocess.STDOUT,
+    ) as group:
+        relay = RunningRelay(group, log)
+        relay.wait_until_it_says("from redis://")
+        yield relay
+
+
+def variables(keys: dict[str, str]) -> dict[str, str]:
+    found = {f"WHISPERR_KEY_{app.upper()}": key for app, key in keys.items() if app != "nameless"}
+    if "nameless" in keys:
+        found["WHISPERR_API_KEY"] = keys["nameless"]
+    return found
+
+
+def command(redis_url: str, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of ``whisperr relay ...``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "whisperr", "relay", *arguments],
+        env={**os.environ, "WHISPERR_BROKER_URL": redis_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE,
+    )
+    return done.returncode, done.stdout
+
+
+def command_json(redis_url: str, *arguments: str) -> Any:
+    status, said = command(redis_url, *arguments, "--json")
+    assert status == 0, said
+    return json.loads(said)
