@@ -22,6 +22,7 @@ from support.groups import Group, started
 EVENTS = "{whisperr}:events:"  # and the app
 DEAD = "{whisperr}:dead-letters"
 GROUP = "relays"
+CLAIM_AFTER = "15"  # seconds; a relay that gets no time to run for so long counts as dead
 
 
 class OwnRedis:
@@ -64,6 +65,10 @@ class OwnRedis:
     def waiting(self, app: str = "shop") -> int:
         """Messages that no relay has settled."""
         return int(self.client.xlen(EVENTS + app))
+
+    def newest(self, app: str = "shop") -> bytes:
+        """The id that was given last: it stays when the message is gone."""
+        return bytes(self.client.xinfo_stream(EVENTS + app)["last-generated-id"])
 
     def held(self, app: str = "shop") -> dict[str, int]:
         """Of these, how many each relay has in its hands."""
@@ -112,7 +117,7 @@ def running_relay(
 ) -> Iterator[RunningRelay]:
     """``keys``: by app; ``nameless`` is that of messages without one."""
     log = folder / f"relay-{len(list(folder.glob('relay-*')))}"
-    quick = {"--linger": "0.05", "--claim-after": "1", "--base-url": base_url}
+    quick = {"--linger": "0.05", "--claim-after": CLAIM_AFTER, "--base-url": base_url}
     given = [part for item in quick.items() for part in item]
     with open(log, "wb") as file, started(
         [sys.executable, "-m", "whisperr", "relay", *given, *arguments],

@@ -2,8 +2,8 @@
 
 Guarantees:
     A call returns an answer or raises a BrokerError, within its seconds (a look-up of a name has no
-    bound). Nothing is ever sent twice by itself. After any error but a plain refusal the connection
-    is thrown away: what comes over it could be the answer to something else.
+    bound). Nothing is ever sent twice by itself. After any error but the refusal of one command the
+    connection is thrown away: what comes over it could be the answer to something else.
 Assumes:
     One thread at a time, save for abort(), and the process that made it: the sender that owns it is
     made anew in a child, where this one stays referenced, unused.
@@ -65,10 +65,6 @@ class Connection:
         """Whether the next call goes over the connection of the one before."""
         return self._connection is not None
 
-    def calls(self, seconds: float, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """The answers of commands that are sent together."""
-        return self._exchange(commands, seconds)
-
     def transaction(self, seconds: float, commands: Sequence[Sequence[Argument]]) -> list[Any]:
         """The answers of commands that are all done, or none of them."""
         block = [("MULTI",), *commands, ("EXEC",)]
@@ -88,8 +84,8 @@ class Connection:
             return [connection.read_response() for _ in commands]
         except redis.exceptions.ResponseError as error:
             found = _ours(error)
-            if len(commands) > 1 or not isinstance(found, errors.NoGroup):
-                self.close()
+            if len(commands) > 1 or isinstance(found, errors.MessageTooLarge):
+                self.close()  # more answers follow, or it has been closed over there
             raise found from error
         except Exception as error:
             self.close()

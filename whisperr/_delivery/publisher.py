@@ -51,7 +51,6 @@ class Publisher:
         except errors.MessageTooLarge as error:
             return Attempt(failed(error)._replace(outcome=Outcome.REFUSE))
         except errors.BrokerError as error:
-            self._connection.close()  # what it may still answer belongs to this message
             return Attempt(failed(error))
         return Attempt(Reply(Outcome.OK))
 
@@ -59,8 +58,8 @@ class Publisher:
         add: tuple[Argument, ...] = ("XADD", stream_of(self._app), "*", *message.fields())
         if self._connection.is_open:
             self._connection.call(seconds, *add)
-        else:  # the relays learn of an app by its name
-            self._connection.calls(seconds, [("SADD", APPS, self._app), add])
+        else:  # the relays learn of an app by its name; both or none, or a copy for each try
+            self._connection.transaction(seconds, [("SADD", APPS, self._app), add])
 
     def abort(self) -> None:
         """From any thread: end a wait for an answer."""

@@ -95,7 +95,11 @@ def run(options: argparse.Namespace) -> int:
         )
     try:
         url = find("broker_url", {"broker_url": options.broker_url}, {}).value
-        return _run(options, url, connection.Connection(url))
+        made = connection.Connection(url)
+    except ValueError as error:
+        return _failed(str(error), 2)
+    try:
+        return _run(options, url, made)
     except ValueError as error:
         return _failed(str(error), 2)
     except errors.BrokerError as error:
