@@ -167,6 +167,26 @@ def test_the_broker_is_killed_for_a_while(server: Sandbox, key: str, tmp_path: P
     assert_all_arrived(server, key, 30)
 
 
+def test_what_is_held_while_the_broker_is_killed(server: Sandbox, key: str, tmp_path: Path) -> None:
+    """A relay whose connection broke looks at what it was given before, and reads it again."""
+    need("redis")
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    patient = ("--linger", "3600")
+    with own_redis_with_a_file(folder) as redis, running_relay(
+        tmp_path, redis.url, server.url, *patient, shop=key
+    ) as relay:
+        publish(redis, range(10))
+        assert wait_until(lambda: 1 in redis.held().values())
+        redis.kill()
+        relay.wait_until_it_says("can't be reached, or closed the connection")
+        redis.start()
+        publish(redis, range(10, 500))  # the batch is full with what it held
+        wait_for_all_settled(redis)
+        relay.stop()
+    assert assert_all_arrived(server, key, 500)["requests"] == 1
+
+
 FAILURES: dict[str, dict[str, Any]] = {
     "503": {"do": "status", "status": 503, "times": 3},
     "429": {"do": "status", "status": 429, "headers": {"Retry-After": "1"}, "times": 2},

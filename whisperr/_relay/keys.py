@@ -33,6 +33,11 @@ def is_variable(name: str) -> bool:
     return name.startswith(_OF_AN_APP) and app.isupper() and bool(APP_NAME.fullmatch(app.lower()))
 
 
+def is_app(name: str) -> bool:
+    """Whether a client can have that name for its app, so that it may be told."""
+    return name == NAMELESS or bool(APP_NAME.fullmatch(name))
+
+
 def variable_for(app: str) -> str:
     """The variable that holds the key of an app."""
     return f"{_OF_AN_APP}{app.upper()}" if app else variable_of("api_key")

@@ -17,7 +17,7 @@ from whisperr._broker.connection import Connection
 from whisperr._broker.errors import BrokerError
 from whisperr._broker.messages import APPS, alive_key, stream_of
 from whisperr._clock import monotonic
-from whisperr._relay.keys import variable_for
+from whisperr._relay.keys import is_app, variable_for
 from whisperr._relay.lane import Lane
 from whisperr._reporting.reports import say
 from whisperr._settings import BrokerUrl, Settings
@@ -128,8 +128,9 @@ class Relay:
         self._look_at = monotonic() + LOOK_FOR_APPS
         served = {lane.app for lane in self.lanes}
         try:
-            apps = [name.decode() for name in self._connection.call(COMMAND, "SMEMBERS", APPS)]
-            for app in sorted(set(apps) - served - self._told):
+            names = self._connection.call(COMMAND, "SMEMBERS", APPS)
+            apps = {name.decode("utf-8", "replace") for name in names}
+            for app in sorted(filter(is_app, apps - served - self._told)):
                 if self._connection.call(COMMAND, "XLEN", stream_of(app)):
                     self._told.add(app)
                     named = f"of the app {app}" if app else "that name no app"

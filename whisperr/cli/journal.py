@@ -195,7 +195,7 @@ def _deliver(options: argparse.Namespace) -> int:
     others = _waiting_elsewhere(options.dir, client._settings.destination)
     if others:
         place = client._settings.place
-        _say(f"{others} records wait for another key or another destination than {place}")
+        _say(f"{others} records wait for another key or another base URL than {place}")
     # Nothing of this destination and something of others: it is the wrong one, most likely.
     is_wrong = bool(others) and not stats["adopted"]
     return 0 if settled and not dropped and not is_wrong else 1
