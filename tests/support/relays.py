@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,13 @@ class OwnRedis:
         self._folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
-        self.url = f"redis://127.0.0.1:{self._port}/0"
-        self.client: Any = redis.Redis(port=self._port)
+            self.port = int(probe.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client: Any = redis.Redis(port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = {"port": self._port, "bind": "127.0.0.1", "dir": self._folder, "save": ""}
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": ""}
         options.update({"appendonly": "yes", "appendfsync": "always", "daemonize": "no"})
         options.update({"logfile": self._folder / "log", "set-proc-title": "no"})
         arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
@@ -156,3 +157,46 @@ def command_json(redis_url: str, *arguments: str) -> Any:
     status, said = command(redis_url, *arguments, "--json")
     assert status == 0, said
     return json.loads(said)
+
+
+class CuttingProxy:
+    """On the way to a Redis. The first command with these words arrives; its answer does not."""
+
+    def __init__(self, port: int, words: bytes) -> None:
+        self._port = port
+        self._words = words
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.has_cut = threading.Event()
+
+    def __enter__(self) -> CuttingProxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(here,), daemon=True).start()
+
+    def _serve(self, here: socket.socket) -> None:
+        with here, socket.create_connection(("127.0.0.1", self._port)) as there:
+            threading.Thread(target=self._answer, args=(there, here), daemon=True).start()
+            with contextlib.suppress(OSError):
+                while data := here.recv(1 << 20):
+                    is_it = self._words in data and not self.has_cut.is_set()
+                    if is_it:
+                        here.shutdown(socket.SHUT_WR)  # whatever is answered from here on
+                    there.sendall(data)
+                    if is_it:
+                        self.has_cut.set()
+                        return
+
+    def _answer(self, there: socket.socket, here: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := there.recv(1 << 20):
+                here.sendall(data)

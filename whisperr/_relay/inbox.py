@@ -39,12 +39,13 @@ class Inbox:
         self._consumer = consumer
 
     def prepare(self) -> None:
-        """Make the stream and its group, unless they are there."""
+        """Make the stream and its group, unless they are there, and put this consumer on the list."""
         try:
             self._call("XGROUP", "CREATE", self._stream, GROUP, "0", "MKSTREAM")
         except BrokerRefusal as error:
             if "BUSYGROUP" not in str(error):
                 raise
+        self._call("XGROUP", "CREATECONSUMER", self._stream, GROUP, self._consumer)
 
     def read(self, count: int, seconds: float) -> list[Entry]:
         """New messages, at most so many; waits for one at most these seconds."""
