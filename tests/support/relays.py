@@ -43,8 +43,10 @@ class OwnRedis:
         options.update({"appendonly": "yes", "appendfsync": "always", "daemonize": "no"})
         options.update({"logfile": self._folder / "log", "set-proc-title": "no"})
         arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
-        self._process = subprocess.Popen([find_redis(), *arguments], stdin=subprocess.DEVNULL)
-        assert wait_until(self._answers), (self._folder / "log").read_text()
+        process = subprocess.Popen([find_redis(), *arguments], stdin=subprocess.DEVNULL)
+        self._process = process
+        assert wait_until(lambda: self._answers() or process.poll() is not None)
+        assert process.poll() is None, (self._folder / "log").read_text()
 
     def kill(self) -> None:
         """As an operator's kill -9, or the OOM killer, does."""
@@ -58,7 +60,8 @@ class OwnRedis:
 
     def _answers(self) -> bool:
         with contextlib.suppress(redis.exceptions.RedisError):
-            return bool(self.client.ping())
+            said = self.client.config_get("dir")["dir"]
+            return bool(os.path.samefile(said, self._folder))  # and not another one at this port
         return False
 
     # --- what lies in it

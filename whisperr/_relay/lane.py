@@ -40,7 +40,7 @@ from whisperr._settings import MAX_BATCH_SIZE, BrokerUrl, Settings
 GLANCE = 0.5  # seconds between two looks at whether it shall end
 HOLD = 5.0  # seconds between two rounds of attempts, while the API takes nothing
 BROKER_PAUSE = 1.0  # seconds, while the broker is not there
-MOST_MESSAGES = 500  # in one read
+MOST_MESSAGES = 100  # in one read: the next ones may be larger than those before, up to 1 MiB each
 
 
 class Held:
