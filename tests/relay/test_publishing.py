@@ -17,6 +17,7 @@ from support import run_program
 from support.clients import NEVER, Reports, assert_closed, track
 from support.deadlines import generous
 from support.relays import EVENTS, OwnRedis
+from support.tls import https_before
 from whisperr import Whisperr
 
 NOWHERE = "redis://127.0.0.1:9/0"
@@ -56,6 +57,29 @@ def test_what_is_published(own_redis: OwnRedis) -> None:
     assert len(identity[b"id"]) == 32 and events[b"id"] == b""
     assert {(m[b"v"], m[b"app"], m[b"key"]) for m in (identity, events)} == {(b"1", b"shop", b"")}
     assert numbers(own_redis) == [0, 1, 2]
+
+
+def test_through_a_unix_socket(own_redis: OwnRedis) -> None:
+    """unix:// and its path."""
+    with open_publisher(own_redis, broker_url=f"unix://{own_redis.socket}?db=0") as client:
+        track(client, [1])
+        assert client.flush(), client.stats()
+    assert numbers(own_redis) == [1]
+
+
+def test_through_tls(own_redis: OwnRedis, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """rediss://, with a certificate that is trusted; one that is not gets nothing."""
+    with https_before(own_redis.url, tmp_path) as (url, pem):
+        tls = url.replace("https", "rediss")
+        with open_publisher(own_redis, broker_url=f"{tls}?ssl_ca_certs={pem}") as client:
+            track(client, [1])
+            assert client.flush(), client.stats()
+        untrusted = Whisperr(broker_url=tls, app="shop", max_retries=0, flush_at=NEVER)
+        track(untrusted, [2])
+        assert not untrusted.flush()
+        untrusted.shutdown(0)
+    assert numbers(own_redis) == [1]
+    assert "can't be reached, or closed the connection" in caplog.text
 
 
 def test_a_client_with_a_key_names_none(own_redis: OwnRedis) -> None:

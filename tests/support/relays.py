@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +37,7 @@ class OwnRedis:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket = Path(tempfile.mkdtemp()) / "redis"  # its name must be a short one
         self.client: Any = redis.Redis(port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -42,6 +45,7 @@ class OwnRedis:
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": ""}
         options.update({"appendonly": "yes", "appendfsync": "always", "daemonize": "no"})
         options.update({"logfile": self._folder / "log", "set-proc-title": "no"})
+        options["unixsocket"] = self.socket
         arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
         process = subprocess.Popen([find_redis(), *arguments], stdin=subprocess.DEVNULL)
         self._process = process
@@ -93,6 +97,7 @@ def own_redis_with_a_file(folder: Path) -> Iterator[OwnRedis]:
         yield made
     finally:
         made.kill()
+        shutil.rmtree(made.socket.parent)
 
 
 class RunningRelay:
