@@ -29,6 +29,7 @@ from whisperr._reporting.feedback import is_fed_by_us, logging_threads
 from whisperr._reporting.reports import Superseded, log_to_stderr, say
 from whisperr._settings import (
     FLUSH_TIMEOUT,
+    BrokerUrl,
     OnError,
     Settings,
     check_timeout,
@@ -71,7 +72,7 @@ class Whisperr:
     ``WHISPERR_FLUSH_AT``.
 
     Args:
-        api_key: App ingestion key (``wrk_…``). Required, unless ``disabled``.
+        api_key: App ingestion key (``wrk_…``). Required, unless ``disabled``, or ``app`` is given.
         base_url: Where the API is. A trailing slash is tolerated.
         app_version: Sent as ``context.app_version`` with every event.
         flush_at: Deliver at this many queued records, 1 or more.
@@ -100,6 +101,11 @@ class Whisperr:
         redact: Names of properties, members of a context and traits whose values are replaced by
             ``"[redacted]"``, at any depth: as text, in any case, also with ``*`` and ``?``, or as
             compiled patterns.
+        broker_url: A Redis that takes what is tracked instead of the API: ``redis://``,
+            ``rediss://`` or ``unix://``. ``whisperr relay`` delivers it from there. What Redis has
+            confirmed counts as delivered.
+        app: With ``broker_url``, instead of ``api_key``: a name in snake_case, by which the relay
+            knows the key.
 
     Raises:
         ValueError: An option is unusable; the text names it, or its variable, and the legal range.
@@ -131,6 +137,8 @@ class Whisperr:
         max_journal_bytes: int = Settings.max_journal_bytes,
         before_send: BeforeSend | None = Settings.before_send,
         redact: Sequence[str | Pattern[str]] = Settings.redact,
+        broker_url: str | None = None,
+        app: str | None = Settings.app,
     ) -> None:
         """See the class. What was given is taken by the decorator."""
 
@@ -147,6 +155,8 @@ class Whisperr:
                 _warn_once()
             import whisperr._delivery.transport  # requests: now, and not while sending
 
+            if settings.broker_url is not None:
+                _prepare_publisher(settings.broker_url)
             if settings.journal_dir is not None:
                 import whisperr._journal.journal  # noqa: F401
             if "asyncio" in sys.modules:
@@ -400,7 +410,7 @@ class Whisperr:
 
     def __repr__(self) -> str:
         state = "disabled" if self._engine is None else "closed" if self._engine.closed else "open"
-        return f"<Whisperr {self._settings.base_url} {state}>"
+        return f"<Whisperr {self._settings.place} {state}>"
 
     def __reduce__(self) -> tuple[Callable[..., Whisperr], tuple[type[Whisperr], Settings]]:
         """A client pickles as its settings: what it holds belongs to this process."""
@@ -444,6 +454,17 @@ def _from_settings(kind: type[Whisperr], settings: Settings) -> Whisperr:
     client = kind.__new__(kind)
     client._adopt(settings)
     return client
+
+
+def _prepare_publisher(url: BrokerUrl) -> None:
+    """What publishes is imported now, and not while sending. ValueError where it can't be."""
+    try:
+        from whisperr._delivery import publisher
+    except ImportError as error:
+        raise ValueError(
+            f"broker_url needs the package redis: pip install 'whisperr[redis]' ({error})"
+        ) from None
+    publisher.check(url)
 
 
 def _warn_once() -> None:

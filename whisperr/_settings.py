@@ -41,6 +41,8 @@ _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off", ""), False),
 }
+APP_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")  # so a variable of the environment can hold it
+_LONGEST_APP = 64  # characters
 # A legal header value that no proxy trims: visible ASCII, blanks only inside.
 _LEGAL_KEY = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
@@ -73,6 +75,28 @@ def _unpickle_key(packed: bytes) -> Key:
     return Key(base64.b85decode(packed).decode())
 
 
+class BrokerUrl(Key):
+    """Where a broker is. It may hold a password, so it shows itself without, as a key does."""
+
+    __slots__ = ()
+
+    @property
+    def place(self) -> str:
+        """The URL without user, password and query."""
+        parts = urlsplit(self.reveal())
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    def __repr__(self) -> str:
+        return self.place
+
+    def __reduce__(self) -> tuple[Callable[[bytes], Key], tuple[bytes]]:
+        return _unpickle_broker_url, super().__reduce__()[1]
+
+
+def _unpickle_broker_url(packed: bytes) -> BrokerUrl:
+    return BrokerUrl(_unpickle_key(packed).reveal())
+
+
 @dataclass(frozen=True)
 class Settings:
     """See ``Whisperr`` for the meaning of each option. ValueError names the unusable one."""
@@ -97,6 +121,19 @@ class Settings:
     max_journal_bytes: int = 64 * 1024 * 1024
     before_send: BeforeSend | None = None
     redact: Names = ()
+    broker_url: BrokerUrl | None = None
+    app: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it sends, for people: nothing secret is in it."""
+        return self.base_url if self.broker_url is None else self.broker_url.place
+
+    @property
+    def destination(self) -> tuple[str, str]:
+        """What tells this destination from others: the place, and whose events these are there."""
+        key = self.key.reveal()
+        return self.place, key if self.app is None else f"{self.app}\0{key}"
 
 
 class Found(NamedTuple):
@@ -117,6 +154,11 @@ def make_settings(
         environment: Variables, an empty one is as none.
     """
     found = {name: find(name, given, environment).value for name in option_names()}
+    if found["app"] is not None and found["broker_url"] is None and not found["disabled"]:
+        raise ValueError("app is for a relay, which has the keys: it needs broker_url, too")
+    may_lack = found["disabled"] or found["app"] is not None
+    if may_lack and not api_key and not environment.get(variable_of("api_key")):
+        return Settings(key=Key(""), **found)
     return Settings(key=Key(_find_key(api_key, found["disabled"], environment).value), **found)
 
 
@@ -176,6 +218,11 @@ def _find_key(api_key: object, disabled: bool, environment: Mapping[str, str]) -
             f"api_key is required (the app ingestion key, wrk_…): give it, or set {variable}"
         )
     return Found("", "default")
+
+
+def check_key(name: str, value: object) -> Key:
+    """ValueError for what is no legal key; ``name``: where it is from."""
+    return Key(_checked_key(name, value, disabled=False))
 
 
 def _checked_key(name: str, value: object, disabled: bool) -> str:
@@ -320,6 +367,41 @@ def _url(name: str, value: Any) -> str:
     return value.rstrip("/")
 
 
+def _broker(name: str, value: Any) -> BrokerUrl | None:
+    if value is None or isinstance(value, BrokerUrl):
+        return value
+    rule = f"{name} must be a redis:// or rediss:// URL with a host, or a unix:// URL with a path"
+    if not isinstance(value, str):
+        raise ValueError(f"{rule}; it is {_kind(value)}")
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(rule) from None
+    has_place = parts.hostname if parts.scheme in ("redis", "rediss") else parts.path.strip("/")
+    unusable = (
+        parts.scheme not in ("redis", "rediss", "unix")
+        or not has_place
+        or parts.fragment
+        or not value.isprintable()
+        or " " in value
+    )
+    if unusable:
+        raise ValueError(rule)
+    return BrokerUrl(value)
+
+
+def _app(name: str, value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not APP_NAME.fullmatch(value) or len(value) > _LONGEST_APP:
+        raise ValueError(
+            f"{name} must be a name in lowercase snake_case, at most {_LONGEST_APP} characters; "
+            f"it is {_kind(value)}"
+        )
+    return value
+
+
 def _kind(value: object) -> str:
     return "another text" if isinstance(value, str) else f"of type {type(value).__name__}"
 
@@ -405,4 +487,6 @@ OPTIONS: dict[str, Option] = {
     "max_journal_bytes": _size(1024 * 1024),
     "before_send": Option(_callback, _imported),
     "redact": Option(_names),
+    "broker_url": Option(_broker),
+    "app": Option(_app),
 }

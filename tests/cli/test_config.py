@@ -67,6 +67,18 @@ def test_what_can_not_be_used_is_a_failure(tmp_path: Path) -> None:
     assert "whisperr:" not in disabled.stdout
 
 
+def test_a_broker_is_shown_without_its_password(tmp_path: Path) -> None:
+    """With a broker and an app no key is missing; keys of a relay are no slips."""
+    given = {
+        "WHISPERR_BROKER_URL": "redis://user:0123456789@127.0.0.1:9/2",
+        "WHISPERR_APP": "shop",
+        "WHISPERR_KEY_BLOG": KEY,
+    }
+    lines = config(tmp_path, status=0, **given).stdout.splitlines()
+    assert lines[-1].split() == ["app", "shop", "WHISPERR_APP"]
+    assert lines[-2].split() == ["broker_url", "redis://127.0.0.1:9/2", "WHISPERR_BROKER_URL"]
+
+
 def test_under_django_the_settings_go_first(tmp_path: Path) -> None:
     """What they leave out is the environment's."""
     tmp_path.joinpath("of_a_site.py").write_text(

@@ -46,6 +46,8 @@ OURS = {
     "max_journal_bytes": 64 * 1024 * 1024,
     "before_send": None,
     "redact": (),
+    "broker_url": None,
+    "app": None,
 }
 IDENTIFY = ("traits", "email", "phone", "push_token", "preferred_channel", "channels")
 

@@ -36,6 +36,7 @@ def clients() -> Sequence[Whisperr]:
         Whisperr("wrk_k", base_url="http://127.0.0.1:8765", on_error=heard, flush_at=5),
         Whisperr(os.environ.get("WHISPERR_API_KEY"), disabled=True),
         Whisperr(api_key="wrk_k", journal_dir=Path("journal"), shutdown_timeout=2.5),
+        Whisperr(broker_url="redis://127.0.0.1:6379/0", app="shop"),
         Whisperr("wrk_k", journal_dir="journal", on_error=lambda error: print(error.message)),
     ]
 

@@ -183,6 +183,10 @@ def explain_no_answer(
     error: str, detail: str | None, url: str, timeout: float | None
 ) -> Explanation:
     """Why no answer came. ``error``: the type of what was raised; ``timeout``: in seconds."""
+    if error in _OF_BROKERS:
+        what, change = _OF_BROKERS[error]
+        place = url if url.partition(":")[0] in _BROKER_SCHEMES else "broker_url"
+        return Explanation(what.format(place=place), change, False)  # it may repeat a password
     text = f"{error} {detail or ''}"
     proxy = proxy_variable(url)
     within = "in time" if timeout is None else f"within {timeout:g} s"
@@ -199,6 +203,36 @@ def explain_no_answer(
             return Explanation(what.format(**names), change.format(**names), is_quotable)
     return Explanation(f"{url} can't be reached ({error}).", "Is WHISPERR_BASE_URL right?")
 
+
+_BROKER_SCHEMES = ("redis", "rediss", "unix")
+# The type of a broker's error -> what happened, what to change.
+_OF_BROKERS = {
+    "BrokerUnreachable": (
+        "The broker at {place} can't be reached, or closed the connection.",
+        "Is WHISPERR_BROKER_URL right, and is the broker running?",
+    ),
+    "BrokerTimeout": (
+        "The broker at {place} does not answer in time.",
+        "Is it the right port? Is the broker overloaded, or frozen?",
+    ),
+    "BrokerLogin": (
+        "The broker at {place} does not let this user do that.",
+        "Correct the user and the password in WHISPERR_BROKER_URL, or the rights of that user.",
+    ),
+    "BrokerFull": (
+        "The broker at {place} has no memory left.",
+        "Does `whisperr relay` run? `whisperr relay status` says what waits. Or raise maxmemory.",
+    ),
+    "BrokerReadOnly": (
+        "The broker at {place} takes no writes: it is a replica, or its disk is full.",
+        "Name the primary in WHISPERR_BROKER_URL, or look at the broker's log.",
+    ),
+    "BrokerBusy": ("The broker at {place} is starting.", "Wait; if it stays so, look at its log."),
+    "BrokerRefusal": (
+        "The broker at {place} refused the command.",
+        "Is it a Redis 6.2 or later, and is the database used by nothing else under these names?",
+    ),
+}
 
 # Parts of the error's type or text -> what happened, what to change. The first that fits. An error
 # may repeat the URL of a proxy, which may hold a password: it is not quoted beside these.

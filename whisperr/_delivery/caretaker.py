@@ -74,7 +74,7 @@ class Caretaker:
         self._newcomers: deque[SenderThread] = deque()
         self._retired: list[_Retired] = []  # whose last turn is the longest ago comes first
         self._heirs: dict[Hashable, _Retired] = {}  # by options
-        self._outages: dict[str, _Outage] = {}  # by base URL
+        self._outages: dict[str, _Outage] = {}  # by place
         self._turn = Turn()
         self._is_working = False
         self._wake = threading.Lock()
@@ -90,7 +90,7 @@ class Caretaker:
 
     def may_attempt(self, sender: SenderThread) -> bool:
         """Asked by its own thread, before it ends: whether it shall deliver what it has."""
-        outage = self._outages.get(sender.base_url)
+        outage = self._outages.get(sender.place)
         in_outage = outage is not None and monotonic() < outage.until
         return not in_outage and len(self._ending) <= ENDING
 
@@ -163,7 +163,7 @@ class Caretaker:
         sender = retired.sender
         if sender.is_awaited():
             return 0.0
-        outage = self._outages.get(sender.base_url) if sender.has_records() else None
+        outage = self._outages.get(sender.place) if sender.has_records() else None
         return retired.not_before if outage is None else max(retired.not_before, outage.until)
 
     def _pass(self, retired: _Retired) -> None:
@@ -174,15 +174,15 @@ class Caretaker:
             if self._heirs.get(retired.key) is retired:
                 del self._heirs[retired.key]
             if has_records and not transport.is_in_trouble:
-                self._outages.pop(sender.base_url, None)
+                self._outages.pop(sender.place, None)
             return
         self._retired.append(retired)
         if transport.is_in_trouble:
-            self._outages.setdefault(sender.base_url, _Outage()).failed(transport.retry_after)
+            self._outages.setdefault(sender.place, _Outage()).failed(transport.retry_after)
             transport.close()  # or a thousand of them keep as many connections
         elif not sender.is_settled:  # the server is there, and will not have it: a key, a proxy
             retired.not_before = monotonic() + LONGEST_BACKOFF
-            self._outages.pop(sender.base_url, None)
+            self._outages.pop(sender.place, None)
 
     def _keep_limits(self) -> None:
         """Drop the oldest while there is more than the largest of the queues might hold."""

@@ -21,6 +21,7 @@ from whisperr._delivery.answers import (
 )
 from whisperr._delivery.outcome import Outcome, Reply
 from whisperr._delivery.queue import RecordQueue
+from whisperr._delivery.splitting import SETTLING, sent_in_parts
 from whisperr._encoding.bodies import EVENTS_PATH, IDENTIFY_PATH, batch
 from whisperr._encoding.records import Identity, Record, generated_id, types_of
 from whisperr._errors import AUTH, RETRY_EXHAUSTED, WhisperrError
@@ -158,34 +159,19 @@ class DeliveryPass:
         return True
 
     def _deliver(self, lease: Sequence[Record]) -> bool:
-        """Send one lease, in halves where it is refused. False: stop the pass, restore the rest.
-
-        The parts are sent in order, so that what is settled is always the oldest in flight.
-        """
-        parts = [lease]
-        budget = MAX_EXTRA_REQUESTS
+        """Send one lease, in halves where it is refused. False: stop the pass, restore the rest."""
         rejected = 0
         types: list[str] = []
         reasons: list[Reply] = []
         reply = None
-        while parts:
-            part = parts.pop()
-            reply = self._post(part)
-            self.trouble = self._explain(reply)
+        for part, reply in sent_in_parts(lease, self._post, MAX_EXTRA_REQUESTS, self._split):
             if reply.outcome is Outcome.OK:
                 self._delivered(part)
-            elif reply.outcome is Outcome.REFUSE and len(part) > 1 and budget >= 2:
-                budget -= 2
-                self._ledger.splits += 1
-                middle = len(part) // 2
-                parts += [part[middle:], part[:middle]]
             elif reply.outcome in (Outcome.REFUSE, Outcome.DROP):
                 types += types_of(part)
                 rejected += self._settle(part)
                 reasons.append(reply)
-            else:
-                break
-        stopped = reply is not None and reply.outcome not in _SETTLING
+        stopped = reply is not None and reply.outcome not in SETTLING
         if stopped:
             self._queue.restore()  # before any report: a callback may do anything
         if reasons:
@@ -194,7 +180,15 @@ class DeliveryPass:
             self._stopped(reply, types_of(lease))
         return not stopped
 
+    def _split(self) -> None:
+        self._ledger.splits += 1
+
     def _post(self, part: Sequence[Record]) -> Reply:
+        reply = self._send(part)
+        self.trouble = self._explain(reply)
+        return reply
+
+    def _send(self, part: Sequence[Record]) -> Reply:
         what = _counted(part) if says_all() else ""
         if isinstance(part[0], Identity):
             identity = part[0]
@@ -203,11 +197,11 @@ class DeliveryPass:
             return self._transport.send(IDENTIFY_PATH, identity.body, headers, what)
         events = [record for record in part if not isinstance(record, Identity)]
         body = batch(events, self._id_prefix, self._environment)
-        return self._transport.send(EVENTS_PATH, body, None, what)
+        return self._transport.send(EVENTS_PATH, body, None, what, len(events))
 
     def _explain(self, reply: Reply) -> Explanation | None:
         """None: it says nothing, or that all is well."""
-        url = self._settings.base_url
+        url = self._settings.place
         if reply.outcome is Outcome.OK:
             return None
         if reply.status is not None:
@@ -237,12 +231,16 @@ class DeliveryPass:
 
     def _rejected(self, count: int, reply: Reply, types: Sequence[str]) -> None:
         self._ledger.dropped[Reason.REJECTED].add(count)
-        message = f"the server refused {_records(count)} with status {reply.status}"
-        field = named_field(reply.detail)
-        cause = f"Its answer names {field}." if field else None
-        change = explain_answer(reply.status or 0, reply.detail, self._settings.base_url).change
+        cause = change = None
+        if reply.status is None:  # a broker's
+            message = f"{_records(count)} can't be published: too large for one message"
+        else:
+            message = f"the server refused {_records(count)} with status {reply.status}"
+            field = named_field(reply.detail)
+            cause = f"Its answer names {field}." if field else None
+            change = explain_answer(reply.status, reply.detail, self._settings.base_url).change
         kinds = tuple(dict.fromkeys(types))
-        self._lost(dropped(count, message, reply.status, reply.detail, kinds, cause), change)
+        self._lost(dropped(count, message, reply.status, reply.detail, kinds, cause), change or "")
 
     def _lost(self, error: WhisperrError, change: str = "") -> None:
         self._ledger.last_error = error.message
@@ -268,9 +266,6 @@ class DeliveryPass:
         cause = trouble.what if trouble is not None and says_more else None
         error = WhisperrError(kind, message, reply.status, kept, reply.detail, types, cause)
         self._reporter.kept(error, trouble.change if trouble is not None else "")
-
-
-_SETTLING = frozenset({Outcome.OK, Outcome.REFUSE, Outcome.DROP})
 
 
 def _cause(reply: Reply) -> str:

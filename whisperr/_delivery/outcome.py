@@ -66,6 +66,9 @@ class NoAnswer(Exception):
     """An attempt to which the network brought none, or not in time. Its cause says why."""
 
 
+_DETAIL = 2 * 1024  # characters of an error's text
+
+
 class Reply(NamedTuple):
     """What became of one send(), after its retries."""
 
@@ -74,3 +77,19 @@ class Reply(NamedTuple):
     detail: str | None = None  # may hold anything: never for a log
     error: str | None = None  # the type of a network error
     interrupted: bool = False  # the retries were cut short, nothing is known
+
+
+class Attempt(NamedTuple):
+    """What came of one attempt."""
+
+    reply: Reply
+    retry_after: float | None = None  # seconds, if the answer says how long to wait
+
+
+def failed(error: BaseException) -> Reply:
+    """No answer, and why."""
+    try:
+        detail = str(error)[:_DETAIL]
+    except Exception:  # it is anybody's, and so is its text
+        detail = None
+    return Reply(Outcome.RETRY, detail=detail, error=type(error).__name__)

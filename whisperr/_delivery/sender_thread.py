@@ -143,7 +143,7 @@ class SenderThread:
             from whisperr._journal.journal import Journal
 
             self.journal = Journal(settings, encoder.environment_bytes, id_prefix, ledger, token)
-        self.base_url = settings.base_url
+        self.place = settings.place
         self.queue = queue
         self._settings = settings
         self._id_prefix = id_prefix

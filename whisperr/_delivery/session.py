@@ -36,7 +36,7 @@ from urllib3.util.retry import Retry
 from urllib3.util.timeout import Timeout
 
 from whisperr._clock import monotonic
-from whisperr._delivery.outcome import Answer, NoAnswer
+from whisperr._delivery.outcome import Answer, Attempt, NoAnswer, Reply, failed, outcome_of
 from whisperr._delivery.retry import RetryPolicy, retry_after
 from whisperr._settings import Settings
 from whisperr._version import SDK_NAME, __version__
@@ -65,6 +65,8 @@ for _base in (requests.adapters.HTTPAdapter, requests.auth.AuthBase, HTTPRespons
 class Session:
     """The way to one destination."""
 
+    verb = "POST"
+
     def __init__(self, settings: Settings) -> None:
         self._base_url = settings.base_url
         #: before the first attempt of a send
@@ -74,6 +76,17 @@ class Session:
         self._session = _new_session(self._adapter)
         self._templates: dict[str, requests.PreparedRequest] = {}  # by path
         self._environment: dict[str, Any] = {}  # its proxies and CAs, read once for a session
+
+    def attempt(
+        self, path: str, body: bytes, headers: dict[str, str], seconds: float, count: int
+    ) -> Attempt:
+        """Post once. Raises what is no matter of the network."""
+        try:
+            answer = self.post(path, body, headers, seconds)
+        except NoAnswer as error:
+            return Attempt(failed(error.__cause__ or error))
+        outcome = outcome_of(answer.status, answer.content_type)
+        return Attempt(Reply(outcome, answer.status, answer.detail), answer.retry_after)
 
     def post(self, path: str, body: bytes, headers: dict[str, str], seconds: float) -> Answer:
         """NoAnswer when there was none in time; anything else when something is not what it says."""

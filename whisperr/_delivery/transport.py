@@ -13,19 +13,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from typing import TYPE_CHECKING, Callable
+from typing import TYPE_CHECKING, Callable, Protocol
 
 from whisperr._clock import monotonic
 from whisperr._delivery.answers import explain_no_answer
-from whisperr._delivery.outcome import NoAnswer, Outcome, Reply, outcome_of
+from whisperr._delivery.outcome import Attempt, Outcome, Reply, failed
 from whisperr._process import exits
 from whisperr._reporting.reports import say, says_all
 from whisperr._settings import Settings
 
 if TYPE_CHECKING:
-    from whisperr._delivery.session import Session
-
-_DETAIL = 2 * 1024  # characters of an error's text
+    from whisperr._delivery.retry import RetryPolicy
 
 Pause = Callable[[float], bool]  # wait these seconds; False: don't go on
 
@@ -42,6 +40,25 @@ def _load_session() -> None:
 _load_session()
 
 
+class Way(Protocol):
+    """What makes one attempt: by HTTP, or through a broker."""
+
+    verb: str  # in a debug line
+    retries: RetryPolicy  # before the first attempt of a send
+
+    def attempt(
+        self, path: str, body: bytes, headers: dict[str, str], seconds: float, count: int
+    ) -> Attempt:
+        """In at most these seconds. ``count``: of the records in it."""
+        ...
+
+    def abort(self) -> None:
+        """From any thread: end a wait for an answer."""
+
+    def close(self) -> None:
+        """Only in the process that made this."""
+
+
 class Transport:
     """The way to one destination. ``pause`` waits between attempts, ``deadline`` bounds them."""
 
@@ -56,7 +73,7 @@ class Transport:
         self._pause = pause
         self._deadline = deadline
         self._has_one_attempt = has_one_attempt
-        self._session: Session | None = None
+        self._way: Way | None = None
         self.requests = 0
         self.retries = 0
         self.bytes_sent = 0  # of bodies, repeated ones too
@@ -66,16 +83,23 @@ class Transport:
         self.retry_after: float | None = None
 
     def send(
-        self, path: str, body: bytes, headers: dict[str, str] | None = None, what: str = ""
+        self,
+        path: str,
+        body: bytes,
+        headers: dict[str, str] | None = None,
+        what: str = "",
+        count: int = 1,
     ) -> Reply:
-        """``what``: the records in it, in words, for a debug line."""
+        """``what``: the records in it, in words, for a debug line; ``count``: how many they are."""
         try:
-            return self._send(path, body, headers or {}, what)
+            return self._send(path, body, headers or {}, what, count)
         except Exception as error:  # the one border where foreign errors end
             self.close()
-            return _failed(error)
+            return failed(error)
 
-    def _send(self, path: str, body: bytes, headers: dict[str, str], what: str) -> Reply:
+    def _send(
+        self, path: str, body: bytes, headers: dict[str, str], what: str, count: int
+    ) -> Reply:
         retries = self._opened().retries
         reply = Reply(Outcome.RETRY)
         while True:
@@ -85,23 +109,18 @@ class Transport:
             self.requests += 1
             self.retries += bool(retries.history)
             self.bytes_sent += len(body)
-            wait = self.retry_after = None
+            self.retry_after = None
             self.is_in_trouble = True  # until it is known to be otherwise
             begun = monotonic()
-            try:
-                answer = self._opened().post(path, body, headers, seconds)
-            except NoAnswer as error:
-                reply = _failed(error.__cause__ or error)
-            else:
-                outcome = outcome_of(answer.status, answer.content_type)
-                reply = Reply(outcome, answer.status, answer.detail)
-                wait = self.retry_after = answer.retry_after
+            way = self._opened()
+            reply, wait = way.attempt(path, body, headers, seconds, count)
+            self.retry_after = wait
             if says_all():
-                said = _in_words(reply, self._settings.base_url, seconds)
+                said = _in_words(reply, self._settings.place, seconds)
                 took = 1000 * (monotonic() - begun)
                 say(
                     logging.DEBUG,
-                    f"POST {path}: {what}, {len(body)} bytes: {said} in {took:.0f} ms",
+                    f"{way.verb} {path}: {what}, {len(body)} bytes: {said} in {took:.0f} ms",
                 )
             if reply.outcome is not Outcome.RETRY:
                 self.is_in_trouble = False
@@ -119,38 +138,37 @@ class Transport:
         seconds, deadline = self._settings.request_timeout, self._deadline()
         return seconds if deadline is None else min(seconds, deadline - monotonic())
 
-    def _opened(self) -> Session:
-        if self._session is None:
-            from whisperr._delivery.session import Session
+    def _opened(self) -> Way:
+        if self._way is None:
+            if self._settings.broker_url is not None:
+                from whisperr._delivery.publisher import Publisher
 
-            self._session = Session(self._settings)
-        return self._session
+                self._way = Publisher(self._settings)
+            else:
+                from whisperr._delivery.session import Session
+
+                self._way = Session(self._settings)
+        return self._way
 
     def abort(self) -> None:
         """From any thread: end a wait for an answer. The attempt has failed then."""
-        session = self._session
-        if session is not None:
+        way = self._way
+        if way is not None:
             with contextlib.suppress(Exception):
-                session.abort()
+                way.abort()
 
     def close(self) -> None:
         """Close the connections. Only in the process that made this."""
-        session, self._session = self._session, None
-        if session is not None:
+        way, self._way = self._way, None
+        if way is not None:
             with contextlib.suppress(Exception):
-                session.close()
+                way.close()
 
 
 def _in_words(reply: Reply, url: str, seconds: float) -> str:
     if reply.status is not None:
         return f"status {reply.status}"
+    if reply.outcome is Outcome.OK:
+        return "confirmed"
     why = explain_no_answer(reply.error or "", reply.detail, url, seconds).what
     return f"no answer ({why.rstrip('.')})"
-
-
-def _failed(error: BaseException) -> Reply:
-    try:
-        detail = str(error)[:_DETAIL]
-    except Exception:  # it is anybody's, and so is its text
-        detail = None
-    return Reply(Outcome.RETRY, detail=detail, error=type(error).__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from typing import Iterable
 
@@ -12,7 +13,8 @@ IDENTIFY_PATH = "/v1/identify"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = 1_000_000  # nanoseconds
-_BATCH_OPENING, _BATCH_END = b'{"events":[' + CALL_OPENING, b"]}"
+_LIST_OPENING, _BATCH_END = b'{"events":[', b"]}"
+_BATCH_OPENING = _LIST_OPENING + CALL_OPENING
 _NEXT = b"}}," + CALL_OPENING  # ends an event, and begins another
 # The end of an id, for each value of its last two digits.
 _ID_ENDS = [b'%02x"' % last + _NEXT for last in range(256)]
@@ -54,3 +56,35 @@ def batch(events: Iterable[Event], prefix: bytes, environment: bytes) -> bytes:
         parts += (call, opening, members, b',"$message_id":', message_id, _NEXT)
     parts[-1] = parts[-1][: -len(_NEXT) + 2] + _BATCH_END
     return b"".join(parts)
+
+
+# --- bodies that were made elsewhere, for the relay
+
+
+def events_of(body: bytes) -> bytes:
+    """What is between the brackets of a body made by batch(). ValueError: it is none, by its ends."""
+    if not (body.startswith(_BATCH_OPENING) and body.endswith(_BATCH_END)):
+        raise ValueError("not the body of a batch")
+    return body[len(_LIST_OPENING) : -len(_BATCH_END)]
+
+
+def body_of(events: Iterable[bytes]) -> bytes:
+    """One body of what events_of() or each_event() gave."""
+    return b"%b%b%b" % (_LIST_OPENING, b",".join(events), _BATCH_END)
+
+
+def each_event(events: bytes) -> list[bytes]:
+    """Of what events_of() gave, each event by itself, byte for byte. ValueError: it is no such JSON."""
+    text = events.decode()
+    decoder = json.JSONDecoder()
+    found, begin = [], 0
+    while True:
+        value, end = decoder.raw_decode(text, begin)
+        if not isinstance(value, dict):
+            raise ValueError("an event is an object")
+        found.append(text[begin:end].encode())
+        if end == len(text):
+            return found
+        if text[end] != ",":
+            raise ValueError("events are separated by commas")
+        begin = end + 1

@@ -68,7 +68,7 @@ class Journal:
         self.adopt_at = 0.0  # monotonic; at once
         self._token = token
         self._folder = settings.journal_dir
-        self._where = folders.destination(settings.base_url, settings.key.reveal())
+        self._where = folders.destination(*settings.destination)
         self._environment = environment
         self._prefix = prefix
         self._ledger = ledger

@@ -27,6 +27,7 @@ COMMANDS = {
         "whisperr.cli.events",
         "list what an application tracks, or check it against a plan",
     ),
+    "relay": ("whisperr.cli.relay", "deliver what clients have published to a broker"),
     "sandbox": ("whisperr.sandbox.command", "run the ingestion API on this machine"),
 }
 

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Any, Iterator, Mapping, NamedTuple
 
+from whisperr._relay.keys import is_variable
 from whisperr._settings import (
     PREFIX,
     Settings,
@@ -63,8 +64,9 @@ def options(
     """Every option: what a client gets that is given none, or Django's client by these settings."""
     given = settings or {}
     held = [_option(name, given, environment) for name in option_names()]
-    disabled = any(option.name == "disabled" and option.value is True for option in held)
-    yield _key(given.get("api_key"), disabled, environment)
+    values = {option.name: option.value for option in held}
+    may_lack = values["disabled"] is True or None not in (values["broker_url"], values["app"])
+    yield _key(given.get("api_key"), may_lack, environment)
     yield from held
 
 
@@ -72,7 +74,7 @@ def unknown(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Variables that look like ours and are not, and what is probably meant; "" if nothing is."""
     known = {*map(variable_of, ("api_key", *option_names())), *_OTHERS}
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and not is_variable(name):
             yield name, next(iter(difflib.get_close_matches(name, known, 1)), "")
 
 
@@ -115,12 +117,12 @@ def _option(name: str, given: Mapping[str, Any], environment: Mapping[str, str])
     return Option(name, value, "setting" if source == "argument" else source)
 
 
-def _key(given: Any, disabled: bool, environment: Mapping[str, str]) -> Option:
+def _key(given: Any, may_lack: bool, environment: Mapping[str, str]) -> Option:
     variable = variable_of("api_key")
     text = given or environment.get(variable)
     source = "setting" if given else variable if text else "default"
     try:
         return Option("api_key", find_key({variable: text} if text else {}).value, source)
     except ValueError as error:
-        missing_is_right = disabled and not text
+        missing_is_right = may_lack and not text
         return Option("api_key", "", source, "" if missing_is_right else str(error))

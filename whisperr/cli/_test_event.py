@@ -40,7 +40,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     begun = monotonic()
     reply = _send(settings, message_id)
     seconds = monotonic() - begun
-    url = settings.base_url
+    url = settings.place
     if reply is None:
         yield wrong(
             ABOUT,
@@ -82,7 +82,7 @@ def _explain(reply: Reply, settings: Settings) -> Explanation:
     if reply.status is not None:
         return explain_answer(reply.status, reply.detail, settings.base_url)
     error = "no time was left" if reply.interrupted else reply.error or ""
-    return explain_no_answer(error, reply.detail, settings.base_url, settings.request_timeout)
+    return explain_no_answer(error, reply.detail, settings.place, settings.request_timeout)
 
 
 def _environment(reply: Reply, settings: Settings) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ from whisperr.cli._findings import (
     wrong,
 )
 
-KEY, URL, JOURNAL = map(variable_of, ("api_key", "base_url", "journal_dir"))
+KEY, APP, URL, JOURNAL = map(variable_of, ("api_key", "app", "base_url", "journal_dir"))
 TIMEOUT = 10.0  # seconds
 LONGEST_TIMEOUT = 600.0  # seconds
 
@@ -112,7 +112,7 @@ def _settings(options: argparse.Namespace) -> Settings | Finding:
             find("base_url", {"base_url": options.base_url}, {})
         except ValueError as error:
             raise ValueError(f"--{error}".replace("base_url", "base-url")) from None
-    if not os.environ.get(KEY):
+    if not os.environ.get(KEY) and not os.environ.get(APP):
         return advice(
             _test_event.ABOUT, f"None was sent: {KEY} is not set.", f"{KEY}=wrk_... whisperr doctor"
         )

@@ -173,7 +173,7 @@ def _deliver(options: argparse.Namespace) -> int:
     from whisperr.cli import _watching
 
     key = os.environ.get("WHISPERR_API_KEY")
-    if not key:
+    if not key and not os.environ.get("WHISPERR_BROKER_URL"):
         return _failed("set WHISPERR_API_KEY: a record goes to the key it was tracked with", 2)
     try:
         client = Whisperr(key, base_url=options.base_url, journal_dir=options.dir)
@@ -192,20 +192,21 @@ def _deliver(options: argparse.Namespace) -> int:
     if not settled:
         _say(stats["last_error"] or "the time was over")
     # As the client writes it: without a trailing slash, or it would be another destination.
-    others = _waiting_elsewhere(options.dir, client._settings.base_url, key)
+    others = _waiting_elsewhere(options.dir, client._settings.destination)
     if others:
-        _say(f"{others} records wait for another key or another base URL than {options.base_url}")
+        place = client._settings.place
+        _say(f"{others} records wait for another key or another base URL than {place}")
     # Nothing of this destination and something of others: it is the wrong one, most likely.
     is_wrong = bool(others) and not stats["adopted"]
     return 0 if settled and not dropped and not is_wrong else 1
 
 
-def _waiting_elsewhere(journal_dir: str, base_url: str, key: str) -> int:
+def _waiting_elsewhere(journal_dir: str, own: tuple[str, str]) -> int:
     """Records of dead processes that go to other destinations than this one."""
     from whisperr._journal.folder import destination
     from whisperr.cli._holdings import holdings
 
-    mine = destination(base_url, key).hex()
+    mine = destination(*own).hex()
     dead = [holding for holding in holdings(journal_dir) if holding.owner is None]
     return sum(len(holding.waiting()) for holding in dead if holding.destination != mine)
 

@@ -38,9 +38,8 @@ class SandboxAccount:
         Raises:
             ValueError: An option is unusable.
         """
-        client = SandboxClient(
-            **{"api_key": self.key, "base_url": self.url, "disabled": False, **options}
-        )
+        here = {"api_key": self.key, "base_url": self.url, "broker_url": None, "app": None}
+        client = SandboxClient(**{**here, "disabled": False, **options})
         self._clients.append(client)
         return client
 

@@ -1,0 +1,210 @@
+"""Relays as a test sees them: a Redis that it may kill and start again, and processes of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis_server import find_redis
+
+from support.deadlines import DEADLINE, wait_until
+from support.groups import Group, started
+
+EVENTS = "{whisperr}:events:"  # and the app
+DEAD = "{whisperr}:dead-letters"
+GROUP = "relays"
+CLAIM_AFTER = "15"  # seconds; a relay that gets no time to run for so long counts as dead
+
+
+class OwnRedis:
+    """On loopback, in a folder of its own, with a file that every write is in before it is confirmed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.socket = Path(tempfile.mkdtemp()) / "redis"  # its name must be a short one
+        self.client: Any = redis.Redis(port=self.port)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": ""}
+        options.update({"appendonly": "yes", "appendfsync": "always", "daemonize": "no"})
+        options.update({"logfile": self._folder / "log", "set-proc-title": "no"})
+        options["unixsocket"] = self.socket
+        arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
+        process = subprocess.Popen([find_redis(), *arguments], stdin=subprocess.DEVNULL)
+        self._process = process
+        assert wait_until(lambda: self._answers() or process.poll() is not None)
+        assert process.poll() is None, (self._folder / "log").read_text()
+
+    def kill(self) -> None:
+        """As an operator's kill -9, or the OOM killer, does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def send(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(redis.exceptions.RedisError):
+            said = self.client.config_get("dir")["dir"]
+            return bool(os.path.samefile(said, self._folder))  # and not another one at this port
+        return False
+
+    # --- what lies in it
+
+    def waiting(self, app: str = "shop") -> int:
+        """Messages that no relay has settled."""
+        return int(self.client.xlen(EVENTS + app))
+
+    def newest(self, app: str = "shop") -> bytes:
+        """The id that was given last: it stays when the message is gone."""
+        return bytes(self.client.xinfo_stream(EVENTS + app)["last-generated-id"])
+
+    def held(self, app: str = "shop") -> dict[str, int]:
+        """Of these, how many each relay has in its hands."""
+        with contextlib.suppress(redis.exceptions.ResponseError):
+            rows = self.client.xinfo_consumers(EVENTS + app, GROUP)
+            return {row["name"].decode(): row["pending"] for row in rows}
+        return {}
+
+    def dead(self) -> list[dict[bytes, bytes]]:
+        return [fields for _, fields in self.client.xrange(DEAD)]
+
+
+@contextlib.contextmanager
+def own_redis_with_a_file(folder: Path) -> Iterator[OwnRedis]:
+    made = OwnRedis(folder)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.kill()
+        shutil.rmtree(made.socket.parent)
+
+
+class RunningRelay:
+    """One process of ``whisperr relay``."""
+
+    def __init__(self, group: Group, log: Path) -> None:
+        self.group = group
+        self._log = log
+
+    def said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def wait_until_it_says(self, words: str) -> None:
+        self.group.wait_for(lambda: words in self.said(), f"it never said {words!r}")
+
+    def stop(self) -> str:
+        """SIGTERM, and what it said at its end. It ends with 0, and leaves nothing behind."""
+        self.group.send(signal.SIGTERM)
+        assert self.group.wait_for_end() == 0, self.said()
+        return self.said()
+
+
+@contextlib.contextmanager
+def running_relay(
+    folder: Path, redis_url: str, base_url: str, *arguments: str, **keys: str
+) -> Iterator[RunningRelay]:
+    """``keys``: by app; ``nameless`` is that of messages without one."""
+    log = folder / f"relay-{len(list(folder.glob('relay-*')))}"
+    quick = {"--linger": "0.05", "--claim-after": CLAIM_AFTER, "--base-url": base_url}
+    given = [part for item in quick.items() for part in item]
+    with open(log, "wb") as file, started(
+        [sys.executable, "-m", "whisperr", "relay", *given, *arguments],
+        lambda: log.read_text(errors="replace"),
+        cwd=str(folder),
+        env={**os.environ, "WHISPERR_BROKER_URL": redis_url, **variables(keys)},
+        stdout=file,
+        stderr=subprocess.STDOUT,
+    ) as group:
+        relay = RunningRelay(group, log)
+        relay.wait_until_it_says("from redis://")
+        yield relay
+
+
+def variables(keys: dict[str, str]) -> dict[str, str]:
+    found = {f"WHISPERR_KEY_{app.upper()}": key for app, key in keys.items() if app != "nameless"}
+    if "nameless" in keys:
+        found["WHISPERR_API_KEY"] = keys["nameless"]
+    return found
+
+
+def command(redis_url: str, *arguments: str) -> tuple[int, str]:
+    """Exit status and output of ``whisperr relay ...``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "whisperr", "relay", *arguments],
+        env={**os.environ, "WHISPERR_BROKER_URL": redis_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=DEADLINE,
+    )
+    return done.returncode, done.stdout
+
+
+def command_json(redis_url: str, *arguments: str) -> Any:
+    status, said = command(redis_url, *arguments, "--json")
+    assert status == 0, said
+    return json.loads(said)
+
+
+class CuttingProxy:
+    """On the way to a Redis. The first command with these words arrives; its answer does not."""
+
+    def __init__(self, port: int, words: bytes) -> None:
+        self._port = port
+        self._words = words
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
+        self.has_cut = threading.Event()
+
+    def __enter__(self) -> CuttingProxy:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                here, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(here,), daemon=True).start()
+
+    def _serve(self, here: socket.socket) -> None:
+        with here, socket.create_connection(("127.0.0.1", self._port)) as there:
+            threading.Thread(target=self._answer, args=(there, here), daemon=True).start()
+            with contextlib.suppress(OSError):
+                while data := here.recv(1 << 20):
+                    is_it = self._words in data and not self.has_cut.is_set()
+                    if is_it:
+                        here.shutdown(socket.SHUT_WR)  # whatever is answered from here on
+                    there.sendall(data)
+                    if is_it:
+                        self.has_cut.set()
+                        return
+
+    def _answer(self, there: socket.socket, here: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := there.recv(1 << 20):
+                here.sendall(data)

@@ -1,0 +1,1 @@
+"""The relay: takes what clients have published to a broker, and delivers it to the API."""

@@ -1,0 +1,136 @@
+"""One app's stream as one relay sees it: read, claim, settle. Raises BrokerError, never waits for long.
+
+A message that was read stays pending, under this relay's name, until it is settled: acknowledged and
+deleted, in one transaction with what becomes a dead letter of it. Whatever ends before that has
+changed nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
+
+from whisperr._broker.connection import Argument, Connection
+from whisperr._broker.errors import BrokerRefusal, NoGroup
+from whisperr._broker.messages import DEAD_LETTERS, GROUP, alive_key, stream_of
+
+SECONDS = 10.0  # for a command
+ORIGINAL = b"o:"  # before the name of each field that a dead letter's message had
+
+Fields = Dict[bytes, bytes]
+Entry = Tuple[bytes, Optional[Fields]]  # id, and None for one that was deleted while it was pending
+
+
+class DeadLetter(NamedTuple):
+    """What can't be delivered, and why."""
+
+    fields: Fields  # of the message
+    reason: str  # in our words
+    status: int | None = None
+    detail: str | None = None  # in the server's: may hold anything
+
+
+class Inbox:
+    """The stream of one app, for one consumer."""
+
+    def __init__(self, connection: Connection, app: str, consumer: str) -> None:
+        self._connection = connection
+        self._stream = stream_of(app)
+        self._consumer = consumer
+
+    def prepare(self) -> None:
+        """Make the stream and its group, unless they are there, and put this consumer on the list."""
+        try:
+            self._call("XGROUP", "CREATE", self._stream, GROUP, "0", "MKSTREAM")
+        except BrokerRefusal as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+        self._call("XGROUP", "CREATECONSUMER", self._stream, GROUP, self._consumer)
+
+    def read(self, count: int, seconds: float) -> list[Entry]:
+        """New messages, at most so many; waits for one at most these seconds."""
+        block = max(1, int(1000 * seconds))
+        return self._read(SECONDS + seconds, count, ("BLOCK", block), ">")
+
+    def read_own(self, count: int, after: bytes) -> list[Entry]:
+        """What this consumer was given already, and has not settled."""
+        return self._read(SECONDS, count, (), after)
+
+    def _read(
+        self, seconds: float, count: int, more: Sequence[Argument], after: Argument
+    ) -> list[Entry]:
+        command = ("XREADGROUP", "GROUP", GROUP, self._consumer, "COUNT", count, *more)
+        found = self._connection.call(seconds, *command, "STREAMS", self._stream, after)
+        return _entries(found[0][1]) if found else []
+
+    def claim(self, count: int, min_idle: float) -> list[Entry]:
+        """Messages that dead relays were given so many seconds ago, at most ``count``.
+
+        Who lives says so by a key of his own, so a slow relay is not robbed.
+        """
+        for other, pending in self._others():
+            if not pending or self._call("EXISTS", alive_key(other)):
+                continue
+            idle = int(1000 * min_idle)
+            rows = self._call(
+                *("XPENDING", self._stream, GROUP, "IDLE", idle, "-", "+", count, other)
+            )
+            if rows:
+                ids = [row[0] for row in rows]
+                claim = ("XCLAIM", self._stream, GROUP, self._consumer, idle, *ids)
+                return _entries(self._call(*claim))
+        return []
+
+    def _others(self) -> list[tuple[str, int]]:
+        rows = self._call("XINFO", "CONSUMERS", self._stream, GROUP)
+        named = [dict(zip(row[::2], row[1::2])) for row in rows]
+        found = [(row[b"name"].decode("utf-8", "replace"), int(row[b"pending"])) for row in named]
+        return [row for row in found if row[0] != self._consumer]
+
+    def settle(self, ids: Sequence[bytes], dead: Iterable[DeadLetter]) -> None:
+        """All of it, or nothing."""
+        commands = [self._add(letter) for letter in dead]
+        commands.append(("XACK", self._stream, GROUP, *ids))
+        commands.append(("XDEL", self._stream, *ids))
+        self._connection.transaction(SECONDS, commands)
+
+    def is_pending(self, entry: bytes) -> bool:
+        """Whether it still waits to be settled, by whomever."""
+        try:
+            return bool(self._call("XPENDING", self._stream, GROUP, entry, entry, 1))
+        except NoGroup:
+            return False
+
+    def leave(self) -> None:
+        """Take the consumer's name off the list, if nothing is pending under it."""
+        pending = self._call("XPENDING", self._stream, GROUP, "-", "+", 1, self._consumer)
+        if not pending:
+            self._call("XGROUP", "DELCONSUMER", self._stream, GROUP, self._consumer)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _add(self, letter: DeadLetter) -> tuple[Argument, ...]:
+        about: dict[str, Argument] = {
+            "stream": self._stream,
+            "reason": letter.reason,
+            "status": letter.status or "",
+            "detail": letter.detail or "",
+            "at": int(1000 * time.time()),
+        }
+        parts: list[Argument] = [part for item in about.items() for part in item]
+        for name, value in letter.fields.items():
+            parts += (ORIGINAL + name, value)
+        return ("XADD", DEAD_LETTERS, "*", *parts)
+
+    def _call(self, *command: Argument) -> Any:
+        return self._connection.call(SECONDS, *command)
+
+
+def _entries(rows: Any) -> list[Entry]:
+    return [(row[0], fields_of(row[1])) for row in rows if row]
+
+
+def fields_of(flat: Any) -> Fields | None:
+    """name, value, name, value; None for None."""
+    return None if flat is None else dict(zip(flat[::2], flat[1::2]))

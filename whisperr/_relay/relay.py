@@ -1,0 +1,143 @@
+"""A relay: a lane for each app that it has a key for, and the sign that it lives.
+
+Threads: each lane has one; the caller's gives the sign of life, and waits for the end. None of them
+forks. Lock-free: they share an event, and two numbers that only this thread writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import threading
+from typing import Mapping, NamedTuple
+
+from whisperr._broker.connection import Connection
+from whisperr._broker.errors import BrokerError
+from whisperr._broker.messages import APPS, alive_key, stream_of
+from whisperr._clock import monotonic
+from whisperr._relay.keys import is_app, variable_for
+from whisperr._relay.lane import Lane
+from whisperr._reporting.reports import say
+from whisperr._settings import BrokerUrl, Settings
+
+LONGEST_BEAT = 1.0  # seconds between two signs of life
+LOOK_FOR_APPS = 30.0  # seconds between two looks for apps without a key
+COMMAND = 5.0  # seconds for a command
+
+
+class Times(NamedTuple):
+    """In seconds."""
+
+    linger: float  # a message waits for others to fill its batch
+    claim_after: float  # the messages of a relay that gave no sign of life go to others
+    stop: float  # to deliver what is held, at the end
+
+
+class Relay:
+    """Runs in the thread that calls run(), until stop()."""
+
+    def __init__(
+        self, broker_url: BrokerUrl, settings_by_app: Mapping[str, Settings], times: Times
+    ) -> None:
+        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        self._times = times
+        self._connection = Connection(broker_url)
+        self._stop = threading.Event()
+        self._stop_at: float | None = None  # monotonic
+        self._steady_since: float | None = None  # monotonic; each sign of life came in time since
+        self._look_at = 0.0  # monotonic
+        self._told: set[str] = set()  # apps without a key
+        self._has_failed = False
+        self.lanes = [self._lane(app, broker_url, each) for app, each in settings_by_app.items()]
+
+    def _lane(self, app: str, broker_url: BrokerUrl, settings: Settings) -> Lane:
+        times = self._times
+        return Lane(
+            *(app, self.consumer, broker_url, settings, times.linger, times.claim_after),
+            *(self._may_claim, self._stop, lambda: self._stop_at),
+        )
+
+    def stop(self) -> None:
+        """From a signal handler or any thread: deliver what is held, then end."""
+        if self._stop_at is None:
+            self._stop_at = monotonic() + self._times.stop
+        self._stop.set()
+
+    def run(self) -> bool:
+        """False: it failed, by a defect that the log names."""
+        threads = [
+            threading.Thread(target=self._run, args=(lane,), name="whisperr-lane", daemon=True)
+            for lane in self.lanes
+        ]
+        self._beat()  # first: who reads gives a sign of life
+        for thread in threads:
+            thread.start()
+        beat = min(LONGEST_BEAT, self._times.claim_after / 5)
+        while not self._stop.wait(beat):
+            self._beat()
+            self._look_for_apps()
+        while any(thread.is_alive() for thread in threads) and not self._is_over():
+            self._beat()
+            threads = [thread for thread in threads if thread.is_alive()]
+            for thread in threads[:1]:
+                thread.join(beat)
+        self._leave()
+        return not self._has_failed
+
+    def _run(self, lane: Lane) -> None:
+        try:
+            lane.run()
+        except Exception as error:
+            say(logging.ERROR, f"the relay failed: {type(error).__name__}", lane=lane.app)
+            self._has_failed = True
+            self.stop()
+
+    def _is_over(self) -> bool:
+        return self._stop_at is not None and monotonic() > self._stop_at + 1.0
+
+    # --- signs of life
+
+    def _beat(self) -> None:
+        lasts = int(1000 * self._times.claim_after)
+        begun = monotonic()
+        try:
+            self._connection.call(COMMAND, "SET", alive_key(self.consumer), "1", "PX", lasts)
+        except BrokerError:
+            self._steady_since = None  # nobody's sign may have come meanwhile
+            return
+        if self._steady_since is None or monotonic() - begun > self._times.claim_after / 5:
+            self._steady_since = monotonic()
+
+    def _may_claim(self) -> bool:
+        """Whether all who live have had the time to say so."""
+        since = self._steady_since
+        return since is not None and monotonic() - since >= self._times.claim_after
+
+    def _leave(self) -> None:
+        with contextlib.suppress(BrokerError):  # or it expires
+            self._connection.call(COMMAND, "DEL", alive_key(self.consumer))
+        self._connection.close()
+
+    # --- apps whose messages no lane takes
+
+    def _look_for_apps(self) -> None:
+        if monotonic() < self._look_at:
+            return
+        self._look_at = monotonic() + LOOK_FOR_APPS
+        served = {lane.app for lane in self.lanes}
+        try:
+            names = self._connection.call(COMMAND, "SMEMBERS", APPS)
+            apps = {name.decode("utf-8", "replace") for name in names}
+            for app in sorted(filter(is_app, apps - served - self._told)):
+                if self._connection.call(COMMAND, "XLEN", stream_of(app)):
+                    self._told.add(app)
+                    named = f"of the app {app}" if app else "that name no app"
+                    say(
+                        logging.WARNING,
+                        f"messages {named} wait: this relay has no key for them. "
+                        f"Set {variable_for(app)}, or add it to the file of keys.",
+                    )
+        except BrokerError:
+            self._look_at = 0.0

@@ -1,0 +1,52 @@
+"""What waits in a broker, and who delivers it. Only reads. Raises BrokerError."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from whisperr._broker.connection import Connection
+from whisperr._broker.errors import BrokerRefusal, NoGroup
+from whisperr._broker.messages import APPS, DEAD_LETTERS, GROUP, alive_key, stream_of
+from whisperr._relay.inbox import SECONDS
+
+
+def status(connection: Connection) -> dict[str, Any]:
+    """All apps, by name; relays; the number of dead letters."""
+    names = sorted(name.decode() for name in connection.call(SECONDS, "SMEMBERS", APPS))
+    return {
+        "apps": [_app(connection, name) for name in names],
+        "dead_letters": connection.call(SECONDS, "XLEN", DEAD_LETTERS),
+    }
+
+
+def _app(connection: Connection, app: str) -> dict[str, Any]:
+    stream = stream_of(app)
+    oldest = connection.call(SECONDS, "XRANGE", stream, "-", "+", "COUNT", 1)
+    consumers = _consumers(connection, stream)
+    return {
+        "app": app,
+        "messages": connection.call(SECONDS, "XLEN", stream),
+        "held": sum(consumers.values()),
+        "age": _age(oldest[0][0]) if oldest else None,
+        "relays": sorted(name for name in consumers if _lives(connection, name)),
+    }
+
+
+def _consumers(connection: Connection, stream: str) -> dict[str, int]:
+    """Name and number of messages held."""
+    try:
+        rows = connection.call(SECONDS, "XINFO", "CONSUMERS", stream, GROUP)
+    except (NoGroup, BrokerRefusal):  # no relay has ever been there
+        return {}
+    named = [dict(zip(row[::2], row[1::2])) for row in rows]
+    return {row[b"name"].decode("utf-8", "replace"): int(row[b"pending"]) for row in named}
+
+
+def _lives(connection: Connection, consumer: str) -> bool:
+    return bool(connection.call(SECONDS, "EXISTS", alive_key(consumer)))
+
+
+def _age(entry: bytes) -> float:
+    """Seconds since it was published: the id begins with the time, in milliseconds."""
+    return max(0.0, round(time.time() - int(entry.partition(b"-")[0]) / 1000, 1))

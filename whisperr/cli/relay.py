@@ -1,0 +1,287 @@
+"""``whisperr relay``: deliver what clients have published to a broker, until it is told to stop.
+
+Keys come from a file or from the environment, never from the command line, which others can read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+
+from whisperr import _console
+from whisperr._settings import (
+    DEFAULT_BASE_URL,
+    BrokerUrl,
+    Settings,
+    check_timeout,
+    find,
+    make_settings,
+)
+
+if TYPE_CHECKING:
+    from whisperr._broker.connection import Connection
+    from whisperr._relay.dead_letters import Letter
+    from whisperr._relay.relay import Relay, Times
+
+_STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
+_LETTER_COLUMNS = ("id", "app", "kind", "count", "bytes", "age", "status", "reason")
+_APP_COLUMNS = ("app", "messages", "held", "age", "relays")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        'Keys: --keys names a TOML file of lines like shop = "wrk_..."; WHISPERR_KEY_SHOP is the '
+        "key of the app shop, WHISPERR_API_KEY that of messages that name no app."
+    )
+    _broker_argument(parser, os.environ.get("WHISPERR_BROKER_URL"))
+    parser.add_argument(
+        "--base-url",
+        default=os.environ.get("WHISPERR_BASE_URL") or DEFAULT_BASE_URL,
+        help=f"(default: $WHISPERR_BASE_URL, or {DEFAULT_BASE_URL})",
+    )
+    parser.add_argument("--keys", metavar="FILE", help="the keys, by the name of the app")
+    _seconds(parser, "--linger", 1.0, "a message waits for others to fill a request")
+    _seconds(parser, "--claim-after", 30.0, "take what a relay holds that gave no sign of life for")
+    _seconds(parser, "--stop-timeout", 10.0, "at the end: deliver what is held, at most")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    status = actions.add_parser("status", help="what waits, and which relays are there")
+    _broker_argument(status, argparse.SUPPRESS)
+    status.add_argument("--json", action="store_true", help="for programs")
+    letters = actions.add_parser("dead-letters", help="what can't be delivered, and why")
+    _letter_arguments(letters.add_subparsers(dest="what", metavar="WHAT", required=True))
+
+
+def _letter_arguments(whats: Any) -> None:
+    for name, (_, summary) in _WHATS.items():
+        what = whats.add_parser(name, help=summary, description=f"{name}: {summary}.")
+        _broker_argument(what, argparse.SUPPRESS)
+        if name == "list":
+            what.add_argument("--json", action="store_true", help="for programs")
+            continue
+        what.add_argument("ids", nargs="*", metavar="ID", help="only these")
+        what.add_argument("--all", action="store_true", help="all that there are")
+        if name == "purge":
+            what.add_argument("--yes", action="store_true", help="do it")
+
+
+def _broker_argument(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument(
+        "--broker-url",
+        metavar="URL",
+        default=default,
+        help="(default: $WHISPERR_BROKER_URL, the place for a URL with a password)",
+    )
+
+
+def _seconds(parser: argparse.ArgumentParser, name: str, default: float, about: str) -> None:
+    parser.add_argument(
+        name, type=float, default=default, metavar="SECONDS", help=f"{about} (default: %(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    if not options.broker_url:
+        return _failed("name the broker: --broker-url, or WHISPERR_BROKER_URL", 2)
+    try:
+        from whisperr._broker import connection, errors
+    except ImportError as error:
+        return _failed(
+            f"the relay needs the package redis: pip install 'whisperr[redis]' ({error})"
+        )
+    try:
+        url = find("broker_url", {"broker_url": options.broker_url}, {}).value
+        made = connection.Connection(url)
+    except ValueError as error:
+        return _failed(str(error), 2)
+    try:
+        return _run(options, url, made)
+    except ValueError as error:
+        return _failed(str(error), 2)
+    except errors.BrokerError as error:
+        from whisperr._delivery.answers import explain_no_answer
+
+        found = explain_no_answer(type(error).__name__, None, url.place, None)
+        return _failed(f"{found.what} {found.change}")
+
+
+def _run(options: argparse.Namespace, url: BrokerUrl, connection: Connection) -> int:
+    if options.action == "status":
+        return _status(options, connection)
+    if options.action == "dead-letters":
+        return _WHATS[options.what][0](options, connection)
+    return _relay(options, url)
+
+
+def _failed(message: str, status: int = 1) -> int:
+    _say(message)
+    return status
+
+
+def _say(message: str) -> None:
+    _console.complain("whisperr relay", message)
+
+
+# --- the relay itself
+
+
+def _relay(options: argparse.Namespace, url: BrokerUrl) -> int:
+    from whisperr._relay.keys import find_keys
+    from whisperr._relay.relay import Relay
+
+    keys = find_keys(options.keys, os.environ)
+    relay = Relay(url, _settings_by_app(keys, options.base_url), _times(options))
+    _log_to_stderr()
+    for name in _STOPPING:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda number, frame: relay.stop())
+    apps = ", ".join(sorted(app or "(no name)" for app in keys))
+    _console.write(f"from {url.place} to {options.base_url}, as {relay.consumer}: {apps}")
+    _console.flush()
+    went_well = relay.run()
+    _console.write(_summary(relay))
+    return 0 if went_well else 1
+
+
+def _summary(relay: Relay) -> str:
+    delivered = sum(lane.delivered for lane in relay.lanes)
+    dead = sum(lane.dead for lane in relay.lanes)
+    return f"{delivered} delivered, {dead} dead letters"
+
+
+def _settings_by_app(keys: Mapping[str, Any], base_url: str) -> dict[str, Settings]:
+    """One for each key: what the environment says of requests holds for a relay, too."""
+    direct = {"base_url": base_url, "broker_url": None, "app": None, "disabled": False}
+    without_client = {"on_error": None, "before_send": None, "redact": (), "journal_dir": None}
+    given = {**direct, **without_client}
+    return {app: make_settings(key.reveal(), given) for app, key in keys.items()}
+
+
+def _times(options: argparse.Namespace) -> Times:
+    from whisperr._relay.relay import Times
+
+    claim_after = check_timeout("--claim-after", options.claim_after)
+    if claim_after < 1:
+        raise ValueError("--claim-after must be at least 1 second")
+    linger = check_timeout("--linger", options.linger)
+    return Times(linger, claim_after, check_timeout("--stop-timeout", options.stop_timeout))
+
+
+def _log_to_stderr() -> None:
+    """What a client says in its application's log goes to standard error here."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger = logging.getLogger("whisperr")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+# --- status
+
+
+def _status(options: argparse.Namespace, connection: Connection) -> int:
+    from whisperr._relay.status import status
+
+    found = status(connection)
+    if options.json:
+        _console.write(json.dumps(found, indent=2))
+        return 0
+    rows = [{**row, "relays": len(row["relays"])} for row in found["apps"]]
+    _write_table(_APP_COLUMNS, rows, "no client has published anything")
+    _console.write(f"dead letters: {found['dead_letters']}")
+    return 0
+
+
+def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
+    if not rows:
+        _console.write(nothing)
+        return
+    lines = [columns, *(tuple(_shown(name, row[name]) for name in columns) for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        _console.write("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == "age":
+        return "-" if value is None else f"{value:.0f} s"
+    return "-" if value in (None, "") else str(value)
+
+
+# --- dead letters
+
+
+def _list(options: argparse.Namespace, connection: Connection) -> int:
+    from whisperr._relay.dead_letters import letters
+
+    rows = [letter.row() for letter in letters(connection)]
+    if options.json:
+        _console.write(json.dumps(rows, indent=2))
+    else:
+        _write_table(_LETTER_COLUMNS, rows, "nothing: all was delivered, or waits")
+    return 0
+
+
+def _show(options: argparse.Namespace, connection: Connection) -> int:
+    wanted = _wanted(options, connection)
+    _console.write_json_lines(_whole(letter) for letter in wanted)
+    return 0
+
+
+def _whole(letter: Letter) -> dict[str, Any]:
+    body = letter.message.get(b"body", b"")
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        parsed = body.decode("utf-8", "replace")
+    return {**letter.row(), "detail": letter.about.get("detail", ""), "body": parsed}
+
+
+def _send(options: argparse.Namespace, connection: Connection) -> int:
+    from whisperr._relay.dead_letters import send_again
+
+    wanted = _wanted(options, connection)
+    sent = sum(send_again(connection, letter) for letter in wanted)
+    _console.write(f"{sent} of {len(wanted)} dead letters are messages again")
+    return 0 if sent == len(wanted) else 1
+
+
+def _purge(options: argparse.Namespace, connection: Connection) -> int:
+    from whisperr._relay.dead_letters import delete
+
+    wanted = _wanted(options, connection)
+    if not options.yes:
+        _console.write(f"{len(wanted)} dead letters: would be deleted; add --yes to do it")
+        return 1
+    for letter in wanted:
+        delete(connection, letter)
+    _console.write(f"{len(wanted)} dead letters: deleted")
+    return 0
+
+
+def _wanted(options: argparse.Namespace, connection: Connection) -> list[Letter]:
+    """ValueError: none were named, or one of them is not there."""
+    from whisperr._relay.dead_letters import letters
+
+    if options.all == bool(options.ids):
+        raise ValueError("name dead letters by their ids, or all of them by --all")
+    found = {letter.id: letter for letter in letters(connection)}
+    if options.all:
+        return list(found.values())
+    missing = [name for name in options.ids if name not in found]
+    if missing:
+        raise ValueError(f"there is no dead letter {missing[0]}")
+    return [found[name] for name in options.ids]
+
+
+_What = Callable[[argparse.Namespace, "Connection"], int]
+_WHATS: dict[str, tuple[_What, str]] = {
+    "list": (_list, "one line for each, without what is in it"),
+    "show": (_show, "all of it, as JSON lines: it may hold personal data"),
+    "send": (_send, "put them back: the relays try again"),
+    "purge": (_purge, "delete them"),
+}
