@@ -472,7 +472,7 @@ def _warn_once() -> None:
     if not _has_warned:
         _has_warned = True
         message = (
-            "without an interpreter lock whisperr needs CPython 3.14.7: events may be lost here"
+            "whisperr: without an interpreter lock it needs CPython 3.14.7: events may be lost here"
         )
         warnings.warn(message, RuntimeWarning, stacklevel=4)  # the constructor's caller
 

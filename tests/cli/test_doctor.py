@@ -16,6 +16,7 @@ import pytest
 
 from support.deadlines import generous
 from support.tls import https_before
+from whisperr import _atomic
 from whisperr._delivery.outcome import Outcome, Reply
 from whisperr.cli import _journal_folder, _servers, _test_event, _versions
 from whisperr.sandbox import Sandbox
@@ -228,6 +229,20 @@ def test_interpreters() -> None:
     assert [f.level for f in _versions.interpreter((3, 8), (), datetime.date(2024, 10, 31))] == [
         "ok"
     ]
+
+
+def test_how_multiprocessing_starts_children() -> None:
+    """A word where its default imports the main module once more."""
+    assert [f.level for f in _versions.children("forkserver")] == ["ok"]
+    assert not [*_versions.children("fork"), *_versions.children("spawn")]
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_an_interpreter_without_a_lock(monkeypatch: pytest.MonkeyPatch, holds: bool) -> None:
+    """Wrong is only one in which what the queue relies on does not hold."""
+    monkeypatch.setattr(_atomic, "HOLDS", holds)
+    found = [f for f in _versions.examine() if f.level == "WRONG" and f.about == "Python"]
+    assert len(found) == (not holds), found
 
 
 def test_packages() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
 import platform
 import re
 import sys
 from importlib import metadata
 from typing import Iterator, NamedTuple
 
+from whisperr import _atomic
 from whisperr.cli._findings import Finding, advice, ok, wrong
 
 # Until when the makers of Python correct errors: the last month of each.
@@ -20,6 +22,7 @@ _ENDS = {
     (3, 12): (2028, 10),
     (3, 13): (2029, 10),
     (3, 14): (2030, 10),
+    (3, 15): (2031, 10),
 }
 _NEEDED = ("requests", "urllib3")
 _KNOWN = (*_NEEDED, "gunicorn", "celery", "django", "starlette", "uvicorn")
@@ -53,12 +56,13 @@ def examine() -> Iterator[Finding]:
     """The interpreter, then the packages."""
     supported = _supported()
     yield from interpreter(sys.version_info[:2], supported.pythons, datetime.date.today())
-    if _is_free_threaded():
+    if not _atomic.HOLDS:
         yield wrong(
             "Python",
-            "This interpreter runs without its global lock, on which whisperr's queue relies.",
-            "Run the ordinary build, or set PYTHON_GIL=1.",
+            "It runs without its global lock, and without what whisperr's queue relies on then.",
+            "Use CPython 3.14.7 or later, or the ordinary build, or set PYTHON_GIL=1.",
         )
+    yield from children(multiprocessing.get_all_start_methods()[0])
     for name in _KNOWN:
         version = installed(name)
         if version is not None:
@@ -97,6 +101,16 @@ def interpreter(
         )
 
 
+def children(start_method: str) -> Iterator[Finding]:
+    """What the way changes in which ``multiprocessing`` starts a child, unless it is told another."""
+    if start_method == "forkserver":
+        yield ok(
+            "Python",
+            "multiprocessing starts children by a fork server, which imports the main module: what is "
+            'tracked there outside of `if __name__ == "__main__":` is tracked once more',
+        )
+
+
 def package(name: str, version: str, limits: list[tuple[str, tuple[int, ...]]]) -> Finding:
     """Whether a version lies within what our metadata ask for."""
     for operator, limit in limits:
@@ -125,11 +139,6 @@ def _supported() -> Supported:
             parts = _SPECIFIER.findall(found.group(2))
             limits[found.group(1).lower()] = [(op, release(number)) for op, number in parts]
     return Supported(tuple((3, int(minor)) for minor in pythons), limits)
-
-
-def _is_free_threaded() -> bool:
-    enabled = getattr(sys, "_is_gil_enabled", None)
-    return enabled is not None and not enabled()
 
 
 def _orjson() -> Finding:
