@@ -11,7 +11,7 @@ import pytest
 
 from support import run_program
 from whisperr import Whisperr, _settings
-from whisperr._settings import OPTIONS, Settings
+from whisperr._settings import OPTIONS, BrokerUrl, Settings
 
 KEY = "wrk_of_the_environment"
 # A text for each option, what it means, and one that it refuses.
@@ -35,7 +35,10 @@ TEXTS: dict[str, tuple[str, Any, str]] = {
     "max_journal_bytes": ("1048576", 1048576, "1048575"),
     "before_send": ("operator.itemgetter", None, "operator"),
     "redact": ("password, *token*", ("password", "*token*"), ""),
+    "broker_url": ("redis://127.0.0.1:9", BrokerUrl("redis://127.0.0.1:9"), "http://127.0.0.1:9"),
+    "app": ("shop", "shop", "My Shop"),
 }
+NEEDED = {"app": {"WHISPERR_BROKER_URL": "redis://127.0.0.1:9"}}  # beside it
 UNITS = {
     **dict.fromkeys(("flush_interval", "request_timeout", "shutdown_timeout"), "seconds"),
     **{name: "bytes" for name in TEXTS if name.endswith("_bytes")},
@@ -68,9 +71,10 @@ def test_a_variable_goes_before_the_default_and_an_argument_before_it(name: str)
     text, meant, _ = TEXTS[name]
     default = getattr(Settings, name)
     expected = operator.itemgetter if name in CALLBACKS else meant
-    assert getattr(made({variable(name): text}), name) == expected
-    assert getattr(made({variable(name): ""}), name) == default
-    assert getattr(made({variable(name): text}, **{name: default}), name) == default
+    others = NEEDED.get(name, {})
+    assert getattr(made({**others, variable(name): text}), name) == expected
+    assert getattr(made({**others, variable(name): ""}), name) == default
+    assert getattr(made({**others, variable(name): text}, **{name: default}), name) == default
 
 
 @pytest.mark.parametrize("name", [name for name in TEXTS if name != "redact"])  # any text will do

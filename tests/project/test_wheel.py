@@ -127,6 +127,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         "opentelemetry",
         "plan",
         "prometheus",
+        "redis",
         "rq",
         "sandbox",
     ]
