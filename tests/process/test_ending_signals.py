@@ -150,15 +150,21 @@ def test_the_same_signal_again_cuts_nothing_short(
         import threading
         lifecycle.deliver_on_signals()
         client = new_client(max_batch_size=5)  # the second is sent after the signal came again
-        again = threading.Thread(target=lambda: [
-            (time.sleep(0.02), os.kill(os.getpid(), signal.SIGTERM)) for _ in range(10)
-        ], daemon=True)
+        tracked = threading.Event()
+
+        def send_again():
+            tracked.wait()
+            for _ in range(10):
+                time.sleep(0.02)
+                os.kill(os.getpid(), signal.SIGTERM)
+
         def refuse(thread):
             raise RuntimeError("can't start new thread")
 
-        again.start()
+        threading.Thread(target=send_again, daemon=True).start()
         threading.Thread.start = refuse
         track(client, range(10))
+        tracked.set()
         end_by(signal.SIGTERM)
     """
     run_app(server, key, tmp_path, HEAD + dedent(source), status=-signal.SIGTERM)
