@@ -14,6 +14,7 @@ from whisperr import _console
 from whisperr._settings import DEFAULT_BASE_URL, Settings, find, variable_of
 from whisperr.cli import (
     _application,
+    _broker,
     _environment,
     _journal_folder,
     _servers,
@@ -97,6 +98,8 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     journal = options.journal_dir or os.environ.get(JOURNAL)
     if journal:
         yield from _journal_folder.examine(journal)
+    if isinstance(settings, Settings):
+        yield from _broker.examine(settings)
     if options.no_send:
         yield Finding(_test_event.ABOUT, OK, "none was sent, as you wish")
     elif isinstance(settings, Finding):
