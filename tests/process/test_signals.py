@@ -183,9 +183,8 @@ def test_a_del_inside_track(server: Sandbox, key: str, tmp_path: Path) -> None:
                 return "converted"
 
         client = new_client(max_queue_size=1_000_000)
-        for _ in range({TIMES}):
+        while inside < {TIMES}:  # now and then it is the sender's thread that collects one
             client.track("user", "is_haunted", {{"n": next(numbers), "path": Haunted()}})
-        assert inside >= {TIMES}, inside
         gc.collect()
         assert client.flush()
         print(next(numbers))
