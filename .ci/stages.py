@@ -74,7 +74,7 @@ NEAR = (
 )
 FAR = (
     Stage("3.8, storms", tox("py38", "-m", "storm and not browser", f"--ignore={HOSTS}")),
-    *(Stage(f"{_minor(each)}, hosts", tox(f"py{each}", HOSTS)) for each in ("38", *MIDDLE)),
+    Stage("3.8, hosts", tox("py38", HOSTS)),
     *(Stage(_minor(each), tox(f"py{each}", *DIFFERS), (NEWER, _minor(each))) for each in NEWEST),
     # The two that are left out take the whole machine: by hand.
     Stage("endurance", ("test", "-m", "endurance", "-k", "not 64_adopters and not short_jobs")),
@@ -91,7 +91,8 @@ def plan(day: datetime.date) -> tuple[list[Stage], list[Stage]]:
         else stage
         for stage in NEAR
     ]
-    return list(REQUIRED), lots.sample(near, len(near)) + lots.sample(FAR, len(FAR))
+    far = [*FAR, Stage(f"{_minor(whole)}, hosts", tox(f"py{whole}", HOSTS))]
+    return list(REQUIRED), lots.sample(near, len(near)) + lots.sample(far, len(far))
 
 
 class Running:
