@@ -64,7 +64,7 @@ def test_later_changes_do_not_reach_it(server: Sandbox, key: str) -> None:
     properties["list"][0].append(2)  # type: ignore[index]
     with open_client(server.url, key) as client:
         client.track("u1", "seen", kept)
-        assert client.flush(10)
+        assert client.flush(100)
     (event,) = server.events(key)
     assert event["properties"] == {"item": {"name": "a", "tags": ["b"]}, "list": [[1]]}
 

@@ -421,7 +421,7 @@ def test_two_clients_of_one_process(server: Sandbox, key: str, tmp_path: Path) -
         first.shutdown(0)
         for thread in threading.enumerate():  # it lets go of its journal as it ends
             if thread.name == "whisperr":
-                thread.join(10)
+                thread.join(100)
         tell(**closed(first.stats()))
         third = durable()
         assert third.flush()

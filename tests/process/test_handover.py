@@ -35,7 +35,7 @@ ready, go = os.pipe()
 def work(number):
     worker[0] = number
     track(client, [10 * number])
-    assert client.flush(10)
+    assert client.flush(100)
     tell(**closed(client.stats()))
 
 def child():

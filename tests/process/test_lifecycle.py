@@ -344,7 +344,7 @@ def test_a_late_answer_is_not_counted_twice(server: Sandbox, key: str) -> None:
         server.wait_for(key, 10)
         assert not client.shutdown(0)
         (sender,) = [thread for thread in threading.enumerate() if _belongs(thread, client)]
-        sender.join(10)
+        sender.join(100)
         assert client.stats()["dropped"] == {"undelivered": 10}
         assert client.stats()["delivered"] == 0
 
@@ -570,11 +570,11 @@ assert len(senders()) == 5  # hanging, unused, and three
 before = senders()
 for client in clients:
     client.track("user", "number_seen", {"n": 0})
-assert lifecycle.flush_all(10)
+assert lifecycle.flush_all(100)
 assert senders() == before
-assert lifecycle.shutdown_all(5)
+assert lifecycle.shutdown_all(100)
 for thread in before:
-    thread.join(5)
+    thread.join(100)
 never_used = Whisperr(keys[0], base_url=url)
 never_used.shutdown()
 lifecycle.start_all()

@@ -148,7 +148,13 @@ def test_the_stats_of_a_closed_client_are_whole(server: Sandbox, key: str, tmp_p
         other = opened()
         other.exec("worker.work(range(10)); assert worker.client.shutdown()")
         other.exec("assert worker.client.stats()['delivered'] == 10, worker.client.stats()")
-        other.exec("import threading; assert threading.active_count() == 1")
+        other.exec(
+            "import threading\\n"
+            "for thread in threading.enumerate():\\n"
+            "    if thread is not threading.current_thread():\\n"
+            "        thread.join(60)\\n"
+            "assert threading.active_count() == 1, threading.enumerate()"
+        )
         other.close()
     """
     run(server, key, tmp_path, source)
