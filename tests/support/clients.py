@@ -19,7 +19,8 @@ SETTLED_BY = generous(5.0)  # seconds that a client may take to deliver what a t
 @contextlib.contextmanager
 def open_client(url: str, key: str, **options: Any) -> Iterator[Whisperr]:
     """A client that delivers only when it is asked to, and whose ledger closes at its end."""
-    patient = {"base_url": url, "flush_at": NEVER, "flush_interval": NEVER}
+    patient: dict[str, Any] = {"base_url": url, "flush_at": NEVER, "flush_interval": NEVER}
+    patient["request_timeout"] = SETTLED_BY
     client = Whisperr(key, **{**patient, **options})
     try:
         yield client
