@@ -14,7 +14,7 @@ Guarantees:
     scrape, in it they are written after each delivery pass and at the end of an exit.
 Assumes:
     Clients live as long as their process. The figures of one that is discarded go with it.
-Guarded by a lock of its process, for a second at most:
+Guarded by a lock of its process, for some seconds at most:
     the figures that were written last.
 Fork: a child writes a file of its own, under a lock of its own. ``prometheus_client`` has one lock
     for all values of a process, which a fork may copy while it is held: ours are not among these.
@@ -36,7 +36,9 @@ from whisperr.integrations._figures import COUNTERS, GAUGES
 __all__ = ["instrument"]
 
 PREFIX = "whisperr_"
-LONGEST_WAIT = 1.0  # seconds for another thread that is writing
+LONGEST_WAIT = (
+    5.0  # seconds for another thread that is writing; longer only for a handler inside it
+)
 
 
 def instrument(registry: CollectorRegistry = REGISTRY) -> None:

@@ -170,10 +170,11 @@ def stats_all() -> dict[str, Any]:
 
 
 def after_pass(callback: Callable[[], object]) -> None:
-    """Call this from now on after each delivery pass, and when an exit has given up the rest.
+    """Call this from now on after each delivery pass, and at the end of an exit.
 
-    In the thread that has delivered, before a ``flush()`` that waits returns; in forked children,
-    too. What it raises is ignored. It must not wait for anybody.
+    Before a ``flush()`` returns: in the thread that has delivered or in that of the ``flush()``, at
+    times in both at once. In forked children, too. What it raises is ignored. It must not wait for
+    anybody.
     """
     observers.add(callback)
 

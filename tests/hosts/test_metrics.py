@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Iterator
 
 from support import run_program
 from support.clients import open_client, track
 from support.deadlines import DEADLINE
 from support.servers import Setting, assert_delivered
 from whisperr import Whisperr, lifecycle
+from whisperr._reporting import observers
 from whisperr.sandbox import Sandbox
 
 REQUESTS = 400
@@ -98,12 +101,13 @@ def test_prometheus_files_in_forked_children(server: Sandbox, key: str, tmp_path
             assert os.waitpid(pid, 0)[1] == 0
         w.track("u", "number_seen", {{"n": -2}})
         assert w.flush(60)
+        w.track("u", "number_seen", {{"n": object()}})  # no pass comes after it
     """
     run_program(source, tmp_path)
     found = scraped(tmp_path)
-    assert found["whisperr_accepted_total"] == 8
+    assert found["whisperr_accepted_total"] == 9
     assert found["whisperr_delivered_total"] == 5 == server.ledger(key)["arrived"]
-    assert found["whisperr_dropped_total:refused"] == 3
+    assert found["whisperr_dropped_total:refused"] == 4
 
 
 def test_prometheus_in_one_process(server: Sandbox, key: str) -> None:
@@ -175,20 +179,49 @@ def test_the_sum_of_all_clients(server: Sandbox, key: str) -> None:
         raise LookupError
 
     before = lifecycle.stats_all()
+    with observing(look), open_client(server.url, key) as one, open_client(
+        server.url, key
+    ) as other:
+        track(one, range(2))
+        track(other, range(2, 5))
+        assert one.flush() and heard[-1] == before["delivered"] + 2
+        assert other.flush() and heard[-1] == before["delivered"] + 5
+        after = lifecycle.stats_all()
+        assert after["accepted"] - before["accepted"] == 5
+        assert set(after) == set(one.stats()) - {"last_error"}
+
+
+def test_a_flush_that_finds_nothing_left(server: Sandbox, key: str) -> None:
+    """Another thread has delivered it, and is still about to tell: the flush tells itself."""
+    passing, may_go_on = threading.Event(), threading.Event()
+    told: list[tuple[int, int]] = []
+
+    def look() -> None:
+        thread = threading.get_ident()
+        if thread != threading.main_thread().ident:
+            passing.set()
+            may_go_on.wait(DEADLINE)
+        told.append((thread, lifecycle.stats_all()["delivered"]))
+
+    before = lifecycle.stats_all()["delivered"]
+    with observing(look), open_client(server.url, key, flush_at=1) as client:
+        track(client, [0])
+        try:
+            assert passing.wait(DEADLINE)
+            assert client.flush(DEADLINE)
+            assert told == [(threading.main_thread().ident, before + 1)]
+        finally:
+            may_go_on.set()
+
+
+@contextlib.contextmanager
+def observing(look: Callable[[], None]) -> Iterator[None]:
+    """``look`` hears of each pass, until the end of the block."""
     lifecycle.after_pass(look)
     try:
-        with open_client(server.url, key) as one, open_client(server.url, key) as other:
-            track(one, range(2))
-            track(other, range(2, 5))
-            assert one.flush() and heard[-1] == before["delivered"] + 2
-            assert other.flush() and heard[-1] == before["delivered"] + 5
-            after = lifecycle.stats_all()
-            assert after["accepted"] - before["accepted"] == 5
-            assert set(after) == set(one.stats()) - {"last_error"}
+        yield
     finally:
-        from whisperr._reporting import observers
-
-        observers._observers.clear()
+        del observers._observers[look]
 
 
 def test_a_program_without_the_package(tmp_path: Path) -> None:

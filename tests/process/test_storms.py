@@ -20,6 +20,7 @@ LAST_EXIT = generous(20)  # seconds after the last fork at which no child may be
 # At each fork of storm(), every thread is either held in the middle of a track() (`held`), or
 # runs and is wherever it just is.
 STORM = """
+import json
 import logging
 import random
 import signal
@@ -146,11 +147,17 @@ def test_forks_during_a_flush_in_back_off(server: Sandbox, key: str, tmp_path: P
     source = (
         STORM
         + """
+import urllib.request
+
+def statuses():
+    with urllib.request.urlopen(f"{URL}/sandbox/{KEY}/ledger") as answer:
+        return json.load(answer)["statuses"]
+
 track(client, range(-10, 0))
 answers = []
 flush = threading.Thread(target=lambda: answers.append(client.flush(600)))
 flush.start()
-while client.stats()["requests"] < 1:
+while "503" not in statuses():  # the answer to the parent, before any child can ask
     time.sleep(0.005)
 
 def still_in_back_off():

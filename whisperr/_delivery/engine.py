@@ -34,6 +34,7 @@ from whisperr._process import exits
 from whisperr._process.fork_token import token_of_this_process
 from whisperr._process.handover import Handover, can_send
 from whisperr._process.signals import came_from_handler
+from whisperr._reporting import observers
 from whisperr._reporting.ledger import Ledger, Reason
 from whisperr._reporting.reports import Reporter, Superseded, dropped, listed, say, says_all
 from whisperr._settings import Settings
@@ -436,6 +437,8 @@ def _drain_all(begun: float, for_good: bool) -> None:
             engine.begin_exit(begun + engine.shutdown_timeout, closing=for_good)
         for engine in engines:
             engine.finish_exit()
+        if engines:
+            observers.tell()  # what was counted since the last pass: refused calls
         if not exits.HAS_DAEMON_THREADS:
             for engine in engines:
                 engine.leave()

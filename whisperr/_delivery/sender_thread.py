@@ -230,11 +230,17 @@ class SenderThread:
     def flush(self, deadline: float) -> bool:
         """A pass over all that waits now. True when all of it was settled before the deadline."""
         if self._passing_in == threading.get_ident():  # inside a pass: a callback, a handler
+            if self.queue.is_empty():
+                return True
             self._asked_inside = True
             return False
         if self._is_forked_copy():
             return False
         if self._has_nothing():
+            if (
+                self._passing_in is not None
+            ):  # another thread has delivered it, and is about to tell
+                observers.tell()
             return True
         self._is_wanted = True  # before the thread begins its first pass
         if not self.start():
@@ -387,8 +393,8 @@ class SenderThread:
             if self.journal is not None and settled and self._is_exiting():
                 self.journal.retire()
         finally:
-            self._passing_in = None
             observers.tell()  # before whoever waits goes on, and perhaps ends the process
+            self._passing_in = None
             for barrier in asked:
                 barrier.resolve(settled and self._delivery_pass.complete)
             # One that fails again is not followed by a third: a callback may ask at each failure.
