@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ATTEMPTS = 5  # at a port that nobody else takes meanwhile
@@ -56,12 +56,8 @@ def find_redis() -> str:
 def _start(program: str, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     log = folder / "redis.log"
     for _ in range(ATTEMPTS):
-        port = _free_port()
-        options = {"port": port, "bind": "127.0.0.1", "dir": folder, "logfile": log}
-        options.update({"save": "", "appendonly": "no", "daemonize": "no"})
-        options["set-proc-title"] = "no"  # a title overwrites the environment that others see
-        arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
-        server = subprocess.Popen([program, *arguments], cwd=str(folder), stdin=subprocess.DEVNULL)
+        port = free_port()
+        server = launch(program, folder, {"port": port, "logfile": log, "appendonly": "no"})
         if _answers(server, port):
             return server, port
         server.kill()
@@ -70,7 +66,16 @@ def _start(program: str, folder: Path) -> tuple[subprocess.Popen[bytes], int]:
     raise RuntimeError(f"{program} does not start: {said}")
 
 
-def _free_port() -> int:
+def launch(program: str, folder: Path, more: Mapping[str, object]) -> subprocess.Popen[bytes]:
+    """Its process, with these options beside those that any of ours has; perhaps it ends at once."""
+    options = {"bind": "127.0.0.1", "dir": folder, "save": "", "daemonize": "no", **more}
+    options["set-proc-title"] = "no"  # a title overwrites the environment that others see
+    arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
+    return subprocess.Popen([program, *arguments], cwd=str(folder), stdin=subprocess.DEVNULL)
+
+
+def free_port() -> int:
+    """One that nobody listens at now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -76,6 +76,13 @@ def rewrite(text: str) -> None:
         stream.flush()
 
 
+def write_table(lines: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as what stands in them. The first line is the names."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        write("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+
+
 def write_json_lines(values: Iterable[Any]) -> None:
     """Print each value as a line of JSON, in UTF-8 whatever the terminal is. Raises OutputError."""
     flush()

@@ -41,6 +41,7 @@ _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off", ""), False),
 }
+BROKER_SCHEMES = ("redis", "rediss", "unix")
 APP_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")  # so a variable of the environment can hold it
 _LONGEST_APP = 64  # characters
 # A legal header value that no proxy trims: visible ASCII, blanks only inside.
@@ -380,7 +381,7 @@ def _broker(name: str, value: Any) -> BrokerUrl | None:
         raise ValueError(rule) from None
     has_place = parts.hostname if parts.scheme in ("redis", "rediss") else parts.path.strip("/")
     unusable = (
-        parts.scheme not in ("redis", "rediss", "unix")
+        parts.scheme not in BROKER_SCHEMES
         or not has_place
         or parts.fragment
         or not value.isprintable()

@@ -23,6 +23,7 @@ import rq.worker
 from redis_server import own_redis
 
 from support.clients import NEVER, numbers_at
+from support.deadlines import generous
 from support.groups import Group, started
 from support.parts import need
 from whisperr.sandbox import Sandbox
@@ -117,7 +118,7 @@ def test_all_arrives_from_short_jobs(
     command, arguments = KINDS[kind]
     jobs.enqueue("work", range(count))
     with jobs.worker("--burst", *arguments, command=command) as worker:
-        worker.wait_for_end()
+        worker.wait_for_end(generous(20 + count))
     assert_all_arrived(server, key, jobs, count)
 
 

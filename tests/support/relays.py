@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from redis_server import find_redis
+from redis_server import find_redis, free_port, launch
 
 from support.deadlines import DEADLINE, wait_until
 from support.groups import Group, started
@@ -33,21 +33,16 @@ class OwnRedis:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.socket = Path(tempfile.mkdtemp()) / "redis"  # its name must be a short one
         self.client: Any = redis.Redis(port=self.port)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        options = {"port": self.port, "bind": "127.0.0.1", "dir": self._folder, "save": ""}
-        options.update({"appendonly": "yes", "appendfsync": "always", "daemonize": "no"})
-        options.update({"logfile": self._folder / "log", "set-proc-title": "no"})
-        options["unixsocket"] = self.socket
-        arguments = [str(part) for name in options for part in (f"--{name}", options[name])]
-        process = subprocess.Popen([find_redis(), *arguments], stdin=subprocess.DEVNULL)
+        options = {"port": self.port, "logfile": self._folder / "log", "unixsocket": self.socket}
+        durable = {"appendonly": "yes", "appendfsync": "always"}
+        process = launch(find_redis(), self._folder, {**options, **durable})
         self._process = process
         assert wait_until(lambda: self._answers() or process.poll() is not None)
         assert process.poll() is None, (self._folder / "log").read_text()

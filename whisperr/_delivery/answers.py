@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from whisperr._delivery.outcome import Outcome, outcome_of
 from whisperr._errors import WhisperrError
+from whisperr._settings import BROKER_SCHEMES
 
 _OF_A_KEY = re.compile(r"key|token|credential|auth|forbidden|permission", re.IGNORECASE)
 _FIELD = re.compile(
@@ -185,7 +186,7 @@ def explain_no_answer(
     """Why no answer came. ``error``: the type of what was raised; ``timeout``: in seconds."""
     if error in _OF_BROKERS:
         what, change = _OF_BROKERS[error]
-        place = url if url.partition(":")[0] in _BROKER_SCHEMES else "broker_url"
+        place = url if url.partition(":")[0] in BROKER_SCHEMES else "broker_url"
         return Explanation(what.format(place=place), change, False)  # it may repeat a password
     text = f"{error} {detail or ''}"
     proxy = proxy_variable(url)
@@ -204,7 +205,11 @@ def explain_no_answer(
     return Explanation(f"{url} can't be reached ({error}).", "Is WHISPERR_BASE_URL right?")
 
 
-_BROKER_SCHEMES = ("redis", "rediss", "unix")
+def explain_broker(error: Exception, place: str) -> Explanation:
+    """What a broker has against it. ``error``: a BrokerError; ``place``: without a password."""
+    return explain_no_answer(type(error).__name__, None, place, None)
+
+
 # The type of a broker's error -> what happened, what to change.
 _OF_BROKERS = {
     "BrokerUnreachable": (

@@ -68,8 +68,8 @@ class Inbox:
 
         Who lives says so by a key of his own, so a slow relay is not robbed.
         """
-        for other, pending in self._others():
-            if not pending or self._call("EXISTS", alive_key(other)):
+        for other, pending in consumers(self._connection, self._stream).items():
+            if other == self._consumer or not pending or lives(self._connection, other):
                 continue
             idle = int(1000 * min_idle)
             rows = self._call(
@@ -80,12 +80,6 @@ class Inbox:
                 claim = ("XCLAIM", self._stream, GROUP, self._consumer, idle, *ids)
                 return _entries(self._call(*claim))
         return []
-
-    def _others(self) -> list[tuple[str, int]]:
-        rows = self._call("XINFO", "CONSUMERS", self._stream, GROUP)
-        named = [dict(zip(row[::2], row[1::2])) for row in rows]
-        found = [(row[b"name"].decode("utf-8", "replace"), int(row[b"pending"])) for row in named]
-        return [row for row in found if row[0] != self._consumer]
 
     def settle(self, ids: Sequence[bytes], dead: Iterable[DeadLetter]) -> None:
         """All of it, or nothing."""
@@ -125,6 +119,18 @@ class Inbox:
 
     def _call(self, *command: Argument) -> Any:
         return self._connection.call(SECONDS, *command)
+
+
+def consumers(connection: Connection, stream: str) -> dict[str, int]:
+    """Who has read from a stream -> the messages in his hands."""
+    rows = connection.call(SECONDS, "XINFO", "CONSUMERS", stream, GROUP)
+    named = [dict(zip(row[::2], row[1::2])) for row in rows]
+    return {row[b"name"].decode("utf-8", "replace"): int(row[b"pending"]) for row in named}
+
+
+def lives(connection: Connection, consumer: str) -> bool:
+    """Whether that relay has given a sign of life of late."""
+    return bool(connection.call(SECONDS, "EXISTS", alive_key(consumer)))
 
 
 def _entries(rows: Any) -> list[Entry]:

@@ -22,7 +22,7 @@ from whisperr._broker.connection import Connection
 from whisperr._broker.errors import BrokerError, NoGroup
 from whisperr._broker.messages import IDENTITY, Damaged, Message, decode, fingerprint
 from whisperr._clock import monotonic
-from whisperr._delivery.answers import explain_answer, explain_no_answer
+from whisperr._delivery.answers import explain_answer, explain_broker, explain_no_answer
 from whisperr._delivery.outcome import Outcome, Reply
 from whisperr._delivery.splitting import SETTLING, sent_in_parts
 from whisperr._delivery.transport import Transport
@@ -369,7 +369,7 @@ class Lane:
         self._tell(f"{found.what} Messages are held. {found.change}")
 
     def _broker_trouble(self, error: BrokerError) -> None:
-        found = explain_no_answer(type(error).__name__, None, self._broker, None)
+        found = explain_broker(error, self._broker)
         self._tell(f"{found.what} {found.change}")
 
     def _tell(self, sentence: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from whisperr._broker.connection import Connection
 from whisperr._broker.errors import BrokerRefusal, NoGroup
-from whisperr._broker.messages import APPS, DEAD_LETTERS, GROUP, alive_key, stream_of
-from whisperr._relay.inbox import SECONDS
+from whisperr._broker.messages import APPS, DEAD_LETTERS, stream_of
+from whisperr._relay.inbox import SECONDS, consumers, lives
 
 
 def status(connection: Connection) -> dict[str, Any]:
@@ -23,28 +23,22 @@ def status(connection: Connection) -> dict[str, Any]:
 def _app(connection: Connection, app: str) -> dict[str, Any]:
     stream = stream_of(app)
     oldest = connection.call(SECONDS, "XRANGE", stream, "-", "+", "COUNT", 1)
-    consumers = _consumers(connection, stream)
+    held = _held(connection, stream)
     return {
         "app": app,
         "messages": connection.call(SECONDS, "XLEN", stream),
-        "held": sum(consumers.values()),
+        "held": sum(held.values()),
         "age": _age(oldest[0][0]) if oldest else None,
-        "relays": sorted(name for name in consumers if _lives(connection, name)),
+        "relays": sorted(name for name in held if lives(connection, name)),
     }
 
 
-def _consumers(connection: Connection, stream: str) -> dict[str, int]:
-    """Name and number of messages held."""
+def _held(connection: Connection, stream: str) -> dict[str, int]:
+    """By relay."""
     try:
-        rows = connection.call(SECONDS, "XINFO", "CONSUMERS", stream, GROUP)
+        return consumers(connection, stream)
     except (NoGroup, BrokerRefusal):  # no relay has ever been there
         return {}
-    named = [dict(zip(row[::2], row[1::2])) for row in rows]
-    return {row[b"name"].decode("utf-8", "replace"): int(row[b"pending"]) for row in named}
-
-
-def _lives(connection: Connection, consumer: str) -> bool:
-    return bool(connection.call(SECONDS, "EXISTS", alive_key(consumer)))
 
 
 def _age(entry: bytes) -> float:

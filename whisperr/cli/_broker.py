@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator, Mapping
 
 from whisperr._broker.errors import BrokerError, BrokerLogin, BrokerRefusal
-from whisperr._delivery.answers import explain_no_answer
+from whisperr._delivery.answers import explain_broker
 from whisperr._settings import Settings
 from whisperr.cli._findings import Finding, advice, ok, wrong
 from whisperr.cli._versions import release
@@ -33,7 +33,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
             "Allow the user the command INFO, or look yourself.",
         )
     except BrokerError as error:
-        found = explain_no_answer(type(error).__name__, None, settings.place, None)
+        found = explain_broker(error, settings.place)
         yield wrong(ABOUT, found.what, found.change)
     else:
         lines = said.decode("utf-8", "replace").splitlines()

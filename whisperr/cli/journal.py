@@ -88,10 +88,8 @@ def _list(options: argparse.Namespace) -> int:
     if not rows:
         _console.write("nothing: every record was delivered")
         return 0
-    lines = [_COLUMNS, *(tuple(_shown(name, row[name]) for name in _COLUMNS) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(_COLUMNS))]
-    for line in lines:
-        _console.write("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+    shown = [tuple(_shown(name, row[name]) for name in _COLUMNS) for row in rows]
+    _console.write_table([_COLUMNS, *shown])
     return 0
 
 

@@ -103,9 +103,9 @@ def run(options: argparse.Namespace) -> int:
     except ValueError as error:
         return _failed(str(error), 2)
     except errors.BrokerError as error:
-        from whisperr._delivery.answers import explain_no_answer
+        from whisperr._delivery.answers import explain_broker
 
-        found = explain_no_answer(type(error).__name__, None, url.place, None)
+        found = explain_broker(error, url.place)
         return _failed(f"{found.what} {found.change}")
 
 
@@ -200,10 +200,8 @@ def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], noth
     if not rows:
         _console.write(nothing)
         return
-    lines = [columns, *(tuple(_shown(name, row[name]) for name in columns) for row in rows)]
-    widths = [max(len(line[at]) for line in lines) for at in range(len(columns))]
-    for line in lines:
-        _console.write("  ".join(text.ljust(width) for text, width in zip(line, widths)).rstrip())
+    shown = [tuple(_shown(name, row[name]) for name in columns) for row in rows]
+    _console.write_table([columns, *shown])
 
 
 def _shown(name: str, value: Any) -> str:
