@@ -101,9 +101,10 @@ class Whisperr:
         redact: Names of properties, members of a context and traits whose values are replaced by
             ``"[redacted]"``, at any depth: as text, in any case, also with ``*`` and ``?``, or as
             compiled patterns.
-        broker_url: A Redis that takes what is tracked instead of the API: ``redis://``,
-            ``rediss://`` or ``unix://``. ``whisperr relay`` delivers it from there. What Redis has
-            confirmed counts as delivered.
+        broker_url: A broker that takes what is tracked instead of the API: a RabbitMQ
+            (``amqp://``, ``amqps://``) or a Redis (``redis://``, ``rediss://``, ``unix://``).
+            ``whisperr relay`` delivers it from there. What the broker has confirmed counts as
+            delivered.
         app: With ``broker_url``, instead of ``api_key``: a name in snake_case, by which the relay
             knows the key.
 
@@ -458,13 +459,15 @@ def _from_settings(kind: type[Whisperr], settings: Settings) -> Whisperr:
 
 def _prepare_publisher(url: BrokerUrl) -> None:
     """What publishes is imported now, and not while sending. ValueError where it can't be."""
+    from whisperr._delivery.publisher import producer_for
+
     try:
-        from whisperr._delivery import publisher
+        producer_for(url)
     except ImportError as error:
+        package, extra = url.needs
         raise ValueError(
-            f"broker_url needs the package redis: pip install 'whisperr[redis]' ({error})"
+            f"broker_url needs the package {package}: pip install 'whisperr[{extra}]' ({error})"
         ) from None
-    publisher.check(url)
 
 
 def _warn_once() -> None:

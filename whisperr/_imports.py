@@ -26,7 +26,7 @@ _PACKAGES = frozenset(
         "whisperr",
         *("requests", "urllib3", "certifi", "idna", "charset_normalizer", "chardet"),
         *("orjson", "msgspec", "gevent", "greenlet", "OpenSSL", "cryptography", "socks"),
-        *("redis", "hiredis", "async_timeout", "jwt"),  # with broker_url
+        *("redis", "hiredis", "async_timeout", "jwt", "amqp", "vine"),  # with broker_url
     }
 )
 _STANDARD: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # 3.10

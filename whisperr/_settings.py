@@ -41,7 +41,8 @@ _WORDS = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off", ""), False),
 }
-BROKER_SCHEMES = ("redis", "rediss", "unix")
+AMQP_SCHEMES = ("amqp", "amqps")
+BROKER_SCHEMES = (*AMQP_SCHEMES, "redis", "rediss", "unix")
 APP_NAME = re.compile(r"[a-z0-9]+(?:_[a-z0-9]+)*")  # so a variable of the environment can hold it
 _LONGEST_APP = 64  # characters
 # A legal header value that no proxy trims: visible ASCII, blanks only inside.
@@ -86,6 +87,16 @@ class BrokerUrl(Key):
         """The URL without user, password and query."""
         parts = urlsplit(self.reveal())
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def is_amqp(self) -> bool:
+        """It is a RabbitMQ. Else a Redis."""
+        return self.reveal().partition("://")[0].lower() in AMQP_SCHEMES
+
+    @property
+    def needs(self) -> tuple[str, str]:
+        """A package, and the extra that brings it."""
+        return ("amqp", "amqp") if self.is_amqp else ("redis", "redis")
 
     def __repr__(self) -> str:
         return self.place
@@ -371,7 +382,10 @@ def _url(name: str, value: Any) -> str:
 def _broker(name: str, value: Any) -> BrokerUrl | None:
     if value is None or isinstance(value, BrokerUrl):
         return value
-    rule = f"{name} must be a redis:// or rediss:// URL with a host, or a unix:// URL with a path"
+    rule = (
+        f"{name} must be an amqp://, amqps://, redis:// or rediss:// URL with a host, "
+        "or a unix:// URL with a path"
+    )
     if not isinstance(value, str):
         raise ValueError(f"{rule}; it is {_kind(value)}")
     try:
@@ -379,7 +393,7 @@ def _broker(name: str, value: Any) -> BrokerUrl | None:
         _ = parts.port
     except ValueError:
         raise ValueError(rule) from None
-    has_place = parts.hostname if parts.scheme in ("redis", "rediss") else parts.path.strip("/")
+    has_place = parts.path.strip("/") if parts.scheme == "unix" else parts.hostname
     unusable = (
         parts.scheme not in BROKER_SCHEMES
         or not has_place

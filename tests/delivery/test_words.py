@@ -445,6 +445,16 @@ HARMLESS = {
     "way.verb",
     # Of the relay: names of apps are snake_case, a relay's own name is host, process and random digits.
     "MAX_MESSAGE_BYTES",
+    # Of a RabbitMQ: queues are named after apps; host and port make an address for py-amqp.
+    "_QUEUE",
+    "connection.generation",
+    "event",
+    "host",
+    "message.delivery_tag",
+    "names",
+    "parts.hostname",
+    "port",
+    "queue",
     "app",
     "kind_of_error",
     "letters",
@@ -464,7 +474,7 @@ NO_SENTENCES = {
     "_journal/ownership.py",
     "_journal/format.py",
     "_delivery/session.py",
-    "_relay/dead_letters.py",
+    "_relay/redis_streams/dead_letters.py",
     "_relay/keys.py",  # what a command says of its own options
 }
 ONLY_IN_DETAILS = {

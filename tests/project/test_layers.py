@@ -61,7 +61,8 @@ _THREADS = _PUBLIC_EDGE | {
 KEYS = {
     "requests": frozenset({"whisperr._delivery.session"}),
     "urllib3": frozenset({"whisperr._delivery.session", "whisperr._delivery.retry"}),
-    "redis": frozenset({"whisperr._broker.connection"}),
+    "redis": frozenset({"whisperr._broker.redis_connection"}),
+    "amqp": frozenset({"whisperr._broker.amqp_connection"}),
     "orjson": frozenset({"whisperr._encoding.values"}),
     "threading": _THREADS,
     "_thread": _THREADS,

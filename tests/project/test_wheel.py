@@ -121,6 +121,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert said["License-Expression"] == "MIT"
     extras = said.get_all("Provides-Extra", [])
     assert sorted(extras) == [
+        "amqp",
         "celery",
         "django",
         "gunicorn",

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
-from support.deadlines import DEADLINE
-from support.relays import OwnRedis
-from whisperr.cli._broker import ABOUT, of_redis
+from support.relays import OwnRedis, findings
+from whisperr.cli._broker import of_redis
 
 GOOD = {
     "redis_version": "7.2.4",
@@ -42,18 +36,6 @@ def test_a_bad_one(kind: str) -> None:
     (found,) = [finding for finding in of_redis({**GOOD, **changed}) if finding.level != "ok"]
     assert found.level == level
     assert change in found.change
-
-
-def findings(url: str) -> list[tuple[str, str]]:
-    """Level and sentence of what the doctor says of the broker."""
-    done = subprocess.run(
-        [sys.executable, "-m", "whisperr", "doctor", "--no-send", "--json"],
-        env={**os.environ, "WHISPERR_BROKER_URL": url, "WHISPERR_APP": "shop"},
-        stdout=subprocess.PIPE,
-        timeout=DEADLINE,
-    )
-    said = json.loads(done.stdout)["findings"]
-    return [(each["level"].lower(), each["what"]) for each in said if each["about"] == ABOUT]
 
 
 def test_a_real_one(own_redis: OwnRedis) -> None:

@@ -19,9 +19,11 @@ from support.relays import (
     EVENTS,
     CuttingProxy,
     OwnRedis,
+    assert_all_arrived,
     command,
     command_json,
     own_redis_with_a_file,
+    publish,
     running_relay,
 )
 from whisperr import Whisperr
@@ -30,35 +32,14 @@ from whisperr.sandbox import Sandbox
 NOWHERE = "redis://127.0.0.1:9"
 
 
-def publish(redis: OwnRedis, numbers: range, app: str | None = "shop", **options: Any) -> None:
-    """By a client of its own, in one message."""
-    given: dict[str, Any] = {
-        "app": app,
-        "broker_url": redis.url,
-        "flush_at": NEVER,
-        "flush_interval": NEVER,
-    }
-    with Whisperr(**{**given, **options}) as client:
-        track(client, numbers)
-        assert client.flush()
-
-
 def wait_for_all_settled(redis: OwnRedis, app: str = "shop") -> None:
     assert wait_until(lambda: redis.waiting(app) == 0), redis.held(app)
-
-
-def assert_all_arrived(server: Sandbox, key: str, count: int, *, resent: int = 0) -> dict[str, Any]:
-    assert sorted(set(numbers_at(server, key))) == list(range(count))
-    ledger = server.ledger(key)
-    assert (ledger["arrived"], ledger["twice"]) == (count, 0), ledger
-    assert ledger["resent"] <= resent, ledger
-    return ledger
 
 
 def test_all_arrives(own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path) -> None:
     """Messages of many clients go in few requests, identities too; then the stream is empty."""
     for begin in range(0, 1000, 20):
-        publish(own_redis, range(begin, begin + 20))
+        publish(own_redis.url, range(begin, begin + 20))
     with Whisperr(broker_url=own_redis.url, app="shop") as client:
         client.identify("user", email="user@example.org")
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as relay:
@@ -83,7 +64,7 @@ def test_two_relays_share_the_work(
         tmp_path, own_redis.url, server.url, shop=key
     ) as other:
         for begin in range(0, 600, 10):
-            publish(own_redis, range(begin, begin + 10))
+            publish(own_redis.url, range(begin, begin + 10))
         wait_for_all_settled(own_redis)
         (row,) = command_json(own_redis.url, "status")["apps"]
         assert len(row["relays"]) == 2
@@ -96,7 +77,7 @@ def test_a_slow_relay_is_not_robbed_and_a_killed_one_is(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
     """What a living relay holds is its own, for however long. After SIGKILL another one takes it."""
-    publish(own_redis, range(20))
+    publish(own_redis.url, range(20))
     with silent_server() as silent, running_relay(
         tmp_path, own_redis.url, silent, shop=key
     ) as slow:
@@ -132,7 +113,7 @@ def test_a_relay_is_killed_before_it_acknowledges(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
     """The server has stored the batch, nobody knows: it comes again, under the same ids."""
-    publish(own_redis, range(50))
+    publish(own_redis.url, range(50))
     server.inject(key, {"do": "hang", "store": True})
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as relay:
         assert wait_until(lambda: server.ledger(key)["arrived"] == 50)
@@ -178,12 +159,12 @@ def test_what_is_held_while_the_broker_is_killed(server: Sandbox, key: str, tmp_
     with own_redis_with_a_file(folder) as redis, running_relay(
         tmp_path, redis.url, server.url, *patient, shop=key
     ) as relay:
-        publish(redis, range(10))
+        publish(redis.url, range(10))
         assert wait_until(lambda: 1 in redis.held().values())
         redis.kill()
         relay.wait_until_it_says("can't be reached, or closed the connection")
         redis.start()
-        publish(redis, range(10, 500))  # the batch is full with what it held
+        publish(redis.url, range(10, 500))  # the batch is full with what it held
         wait_for_all_settled(redis)
         relay.stop()
     assert assert_all_arrived(server, key, 500)["requests"] == 1
@@ -201,7 +182,7 @@ def test_a_failing_server(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path, failure: str
 ) -> None:
     """What it does not take is held and tried again, never put back."""
-    publish(own_redis, range(30))
+    publish(own_redis.url, range(30))
     published = own_redis.newest()
     server.inject(key, FAILURES[failure])
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as relay:
@@ -219,8 +200,8 @@ def test_a_rejected_key_holds_its_own_app_alone(
     """Its messages stay; those of others go on."""
     bad = f"{key}_bad"
     server.inject(bad, {"do": "status", "status": 401, "times": -1})
-    publish(own_redis, range(10), app="bad")
-    publish(own_redis, range(10))
+    publish(own_redis.url, range(10), app="bad")
+    publish(own_redis.url, range(10))
     with running_relay(tmp_path, own_redis.url, server.url, shop=key, bad=bad) as relay:
         wait_for_all_settled(own_redis)
         relay.wait_until_it_says("app bad: The key was rejected")
@@ -234,7 +215,7 @@ def test_poison_is_split_out_and_can_be_sent_again(
 ) -> None:
     """All others arrive. Each poisonous event is one dead letter with its reason, until it is mended."""
     for begin in range(0, 100, 20):
-        publish(own_redis, range(begin, begin + 20))
+        publish(own_redis.url, range(begin, begin + 20))
     poison = [7, 33, 34, 99]
     server.inject(key, *({"do": "refuse", "where": {"properties.n": n}} for n in poison))
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as relay:
@@ -262,7 +243,7 @@ def test_an_acknowledgement_whose_answer_is_lost(
 ) -> None:
     """The relay asks whether it was done: nothing is delivered twice, and no letter written twice."""
     server.inject(key, {"do": "refuse", "where": {"properties.n": 3}})
-    publish(own_redis, range(10))
+    publish(own_redis.url, range(10))
     with CuttingProxy(own_redis.port, b"XACK") as proxy, running_relay(
         tmp_path, proxy.url, server.url, shop=key
     ) as relay:
@@ -280,7 +261,7 @@ STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "future": ({"v": "2"}, "its format is of another version: a newer relay may deliver it"),
     "kind": ({"kind": "letters"}, "it is of an unknown kind"),
     "count": ({"n": "many"}, "its count or its app can't be read"),
-    "app": ({"app": "blog"}, "it names another app than its stream does"),
+    "app": ({"app": "blog"}, "it names another app than its queue does"),
     "body": ({"body": "no JSON"}, "its body is not one of whisperr"),
     "cut": ({"n": "2", "body": b'{"events":[{"external_user_id":"u"]}'}, "its body is damaged"),
     "large": ({"body": b"x" * (8 * 2**20 + 1)}, "it is larger than 8388608 bytes"),
@@ -294,7 +275,7 @@ def test_what_is_not_ours(own_redis: OwnRedis, server: Sandbox, key: str, tmp_pa
     for fields, _ in STRANGE.values():
         message = fields if "hello" in fields else {**whole, **fields}
         own_redis.client.xadd(EVENTS + "shop", message)
-    publish(own_redis, range(10))
+    publish(own_redis.url, range(10))
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as relay:
         wait_for_all_settled(own_redis)
         relay.stop()
@@ -311,7 +292,7 @@ def test_what_is_not_ours(own_redis: OwnRedis, server: Sandbox, key: str, tmp_pa
 
 def test_a_missing_key(own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path) -> None:
     """Its messages wait, which is said; a relay that has the key delivers them."""
-    publish(own_redis, range(10), app="blog")
+    publish(own_redis.url, range(10), app="blog")
     with running_relay(tmp_path, own_redis.url, server.url, shop="wrk_other") as relay:
         relay.wait_until_it_says("Set WHISPERR_KEY_BLOG")
         relay.stop()
@@ -328,8 +309,8 @@ def test_messages_that_name_no_app(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
     """The lone key serves them; what was made with another key is never sent under it."""
-    publish(own_redis, range(10), app=None, api_key=key)
-    publish(own_redis, range(10, 20), app=None, api_key="wrk_of_another_app")
+    publish(own_redis.url, range(10), app=None, api_key=key)
+    publish(own_redis.url, range(10, 20), app=None, api_key="wrk_of_another_app")
     with running_relay(tmp_path, own_redis.url, server.url, nameless=key) as relay:
         wait_for_all_settled(own_redis, "")
         relay.stop()
@@ -342,7 +323,7 @@ def test_sigterm_delivers_what_is_held(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
     """A message that waits for others to fill its request does not wait for the next relay."""
-    publish(own_redis, range(10))
+    publish(own_redis.url, range(10))
     with running_relay(tmp_path, own_redis.url, server.url, "--linger", "3600", shop=key) as relay:
         assert wait_until(lambda: 1 in own_redis.held().values())
         assert server.ledger(key)["arrived"] == 0
@@ -355,7 +336,7 @@ def test_sigterm_while_the_server_is_down(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
     """It ends within its bound, and leaves what it holds to the next one."""
-    publish(own_redis, range(10))
+    publish(own_redis.url, range(10))
     server.inject(key, {"do": "status", "status": 503, "times": -1})
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as relay:
         assert wait_until(lambda: server.ledger(key)["requests"] > 0)
@@ -372,7 +353,7 @@ MISTAKES = {
     "no key": ((), "no key: name a file with --keys"),
     "no file": (("--keys", "no-such.toml"), "No such file"),
     "no TOML": (("--keys", __file__), "it is no TOML file"),
-    "no broker": (("--broker-url", "amqp://127.0.0.1"), "broker_url must be"),
+    "no broker": (("--broker-url", "kafka://127.0.0.1"), "broker_url must be"),
     "no letters": (("dead-letters", "send"), "name dead letters by their ids"),
 }
 

@@ -37,6 +37,11 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
+def find_rabbitmq(program: str = "rabbitmq-server") -> str | None:
+    """Of Debian's not the one on the PATH, which runs as another user."""
+    return shutil.which(program, path="/usr/lib/rabbitmq/bin") or shutil.which(program)
+
+
 def find_uwsgi() -> str | None:
     """The one of this interpreter: it is built into the program."""
     return shutil.which("uwsgi", path=sysconfig.get_path("scripts"))
@@ -88,6 +93,10 @@ PARTS = {
     "pid namespaces": Part(
         lambda: _works("unshare", "--pid", "--fork", "--mount-proc", "true"),
         f"sudo apt-get install util-linux, and {AS_ROOT}",
+    ),
+    "rabbitmq": Part(
+        lambda: find_rabbitmq() is not None and importlib.util.find_spec("amqp") is not None,
+        "sudo apt-get install rabbitmq-server",
     ),
     "redis": Part(_has_redis, "sudo apt-get install redis-server"),
     "uwsgi": Part(lambda: find_uwsgi() is not None, f"{sys.executable} -m pip install pyuwsgi"),

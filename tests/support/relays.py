@@ -19,8 +19,12 @@ from typing import Any
 import redis
 from redis_server import find_redis, free_port, launch
 
+from support.clients import NEVER, numbers_at, track
 from support.deadlines import DEADLINE, wait_until
 from support.groups import Group, started
+from whisperr import Whisperr
+from whisperr.cli._broker import ABOUT
+from whisperr.sandbox import Sandbox
 
 EVENTS = "{whisperr}:events:"  # and the app
 DEAD = "{whisperr}:dead-letters"
@@ -117,7 +121,7 @@ class RunningRelay:
 
 @contextlib.contextmanager
 def running_relay(
-    folder: Path, redis_url: str, base_url: str, *arguments: str, **keys: str
+    folder: Path, broker_url: str, base_url: str, *arguments: str, **keys: str
 ) -> Iterator[RunningRelay]:
     """``keys``: by app; ``nameless`` is that of messages without one."""
     log = folder / f"relay-{len(list(folder.glob('relay-*')))}"
@@ -127,12 +131,12 @@ def running_relay(
         [sys.executable, "-m", "whisperr", "relay", *given, *arguments],
         lambda: log.read_text(errors="replace"),
         cwd=str(folder),
-        env={**os.environ, "WHISPERR_BROKER_URL": redis_url, **variables(keys)},
+        env={**os.environ, "WHISPERR_BROKER_URL": broker_url, **variables(keys)},
         stdout=file,
         stderr=subprocess.STDOUT,
     ) as group:
         relay = RunningRelay(group, log)
-        relay.wait_until_it_says("from redis://")
+        relay.wait_until_it_says(" to http://")
         yield relay
 
 
@@ -143,11 +147,32 @@ def variables(keys: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def command(redis_url: str, *arguments: str) -> tuple[int, str]:
+def publish(url: str, numbers: range, app: str | None = "shop", **options: Any) -> None:
+    """By a client of its own, in one message."""
+    given: dict[str, Any] = {
+        "app": app,
+        "broker_url": url,
+        "flush_at": NEVER,
+        "flush_interval": NEVER,
+    }
+    with Whisperr(**{**given, **options}) as client:
+        track(client, numbers)
+        assert client.flush()
+
+
+def assert_all_arrived(server: Sandbox, key: str, count: int, *, resent: int = 0) -> dict[str, Any]:
+    assert sorted(set(numbers_at(server, key))) == list(range(count))
+    ledger = server.ledger(key)
+    assert (ledger["arrived"], ledger["twice"]) == (count, 0), ledger
+    assert ledger["resent"] <= resent, ledger
+    return ledger
+
+
+def command(broker_url: str, *arguments: str) -> tuple[int, str]:
     """Exit status and output of ``whisperr relay ...``."""
     done = subprocess.run(
         [sys.executable, "-m", "whisperr", "relay", *arguments],
-        env={**os.environ, "WHISPERR_BROKER_URL": redis_url},
+        env={**os.environ, "WHISPERR_BROKER_URL": broker_url},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -156,10 +181,22 @@ def command(redis_url: str, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def command_json(redis_url: str, *arguments: str) -> Any:
-    status, said = command(redis_url, *arguments, "--json")
+def command_json(broker_url: str, *arguments: str) -> Any:
+    status, said = command(broker_url, *arguments, "--json")
     assert status == 0, said
     return json.loads(said)
+
+
+def findings(url: str) -> list[tuple[str, str]]:
+    """Level and sentence of what the doctor says of the broker."""
+    done = subprocess.run(
+        [sys.executable, "-m", "whisperr", "doctor", "--no-send", "--json"],
+        env={**os.environ, "WHISPERR_BROKER_URL": url, "WHISPERR_APP": "shop"},
+        stdout=subprocess.PIPE,
+        timeout=DEADLINE,
+    )
+    said = json.loads(done.stdout)["findings"]
+    return [(each["level"].lower(), each["what"]) for each in said if each["about"] == ABOUT]
 
 
 class CuttingProxy:

@@ -35,6 +35,18 @@ class BrokerRefusal(BrokerError):
     """It is there, and will not do it: whatever else."""
 
 
+class BrokerAlarm(BrokerError):
+    """It has too little memory or disk, and takes nothing until that has changed."""
+
+
+class NoQueue(BrokerError):
+    """Nobody has declared the queue."""
+
+
+class ComesAgain(BrokerError):
+    """What shall be settled came over a connection that broke: the broker delivers it again."""
+
+
 class NoGroup(BrokerError):
     """The stream, or its group of relays, is gone."""
 

@@ -19,6 +19,9 @@ DEAD_LETTERS = "{whisperr}:dead-letters"
 _ALIVE = "{whisperr}:alive:"
 APPS = "{whisperr}:apps"  # the set of all that have published
 GROUP = "relays"
+# In a RabbitMQ.
+_QUEUE = "whisperr.events"
+DEAD_LETTER_QUEUE = "whisperr.dead-letters"
 
 
 class Damaged(Exception):
@@ -48,9 +51,24 @@ class Message(NamedTuple):
         }
         return [part for item in named.items() for part in item]
 
+    def headers(self) -> dict[str, str | int]:
+        """The same without the body, for a broker whose messages have headers."""
+        return {
+            "v": VERSION.decode(),
+            "app": self.app,
+            "key": self.key.decode(),
+            "kind": self.kind.decode(),
+            "id": self.id.decode("ascii", "replace"),
+            "n": self.records,
+        }
+
 
 def stream_of(app: str) -> str:
     return _STREAM + app
+
+
+def queue_of(app: str) -> str:
+    return f"{_QUEUE}.{app}" if app else _QUEUE
 
 
 def alive_key(consumer: str) -> str:

@@ -225,8 +225,20 @@ _OF_BROKERS = {
         "Correct the user and the password in WHISPERR_BROKER_URL, or the rights of that user.",
     ),
     "BrokerFull": (
-        "The broker at {place} has no memory left.",
-        "Does `whisperr relay` run? `whisperr relay status` says what waits. Or raise maxmemory.",
+        "The broker at {place} has no memory left, or its queue is full.",
+        "Does `whisperr relay` run? `whisperr relay status` says what waits. Or raise the limit.",
+    ),
+    "BrokerAlarm": (
+        "The broker at {place} takes nothing: it has too little memory or disk, and says so.",
+        "Does `whisperr relay` run? `whisperr relay status` says what waits. Or look at its log.",
+    ),
+    "ComesAgain": (
+        "The connection to the broker at {place} broke: it delivers again what was not settled.",
+        "If it stays so, look at its log.",
+    ),
+    "NoQueue": (
+        "The broker at {place} has no queue for these messages.",
+        "Start `whisperr relay --declare quorum` (or classic) once: it makes the queues.",
     ),
     "BrokerReadOnly": (
         "The broker at {place} takes no writes: it is a replica, or its disk is full.",
@@ -235,7 +247,8 @@ _OF_BROKERS = {
     "BrokerBusy": ("The broker at {place} is starting.", "Wait; if it stays so, look at its log."),
     "BrokerRefusal": (
         "The broker at {place} refused the command.",
-        "Is it a Redis 6.2 or later, and is the database used by nothing else under these names?",
+        "Is it a RabbitMQ, or a Redis 6.2 or later? Are these names used by nothing else there? "
+        "Were the queues made with other arguments?",
     ),
 }
 

@@ -84,6 +84,7 @@ class Attempt(NamedTuple):
 
     reply: Reply
     retry_after: float | None = None  # seconds, if the answer says how long to wait
+    on_hold: bool = False  # it was taken, or will be: another attempt with the same makes no copy
 
 
 def failed(error: BaseException) -> Reply:

@@ -113,7 +113,9 @@ class Transport:
             self.is_in_trouble = True  # until it is known to be otherwise
             begun = monotonic()
             way = self._opened()
-            reply, wait = way.attempt(path, body, headers, seconds, count)
+            reply, wait, on_hold = way.attempt(path, body, headers, seconds, count)
+            while on_hold and self._time_left() > 0 and not self._has_one_attempt():
+                reply, wait, on_hold = way.attempt(path, body, headers, self._time_left(), count)
             self.retry_after = wait
             if says_all():
                 said = _in_words(reply, self._settings.place, seconds)

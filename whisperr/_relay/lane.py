@@ -18,8 +18,7 @@ import threading
 from collections import deque
 from typing import Callable, Iterator, Sequence
 
-from whisperr._broker.connection import Connection
-from whisperr._broker.errors import BrokerError, NoGroup
+from whisperr._broker.errors import BrokerError, ComesAgain
 from whisperr._broker.messages import IDENTITY, Damaged, Message, decode, fingerprint
 from whisperr._clock import monotonic
 from whisperr._delivery.answers import explain_answer, explain_broker, explain_no_answer
@@ -33,12 +32,13 @@ from whisperr._encoding.bodies import (
     each_event,
     events_of,
 )
-from whisperr._relay.inbox import DeadLetter, Entry, Fields, Inbox
+from whisperr._relay.interfaces import DeadLetter, Entry, Fields, Inbox
 from whisperr._reporting.reports import say, says_all
-from whisperr._settings import MAX_BATCH_SIZE, BrokerUrl, Settings
+from whisperr._settings import MAX_BATCH_SIZE, Settings
 
 GLANCE = 0.5  # seconds between two looks at whether it shall end
 HOLD = 5.0  # seconds between two rounds of attempts, while the API takes nothing
+LONGEST_SILENCE = 1.0  # seconds without a sign of life over the connection of the messages
 BROKER_PAUSE = 1.0  # seconds, while the broker is not there
 MOST_MESSAGES = 100  # in one read: the next ones may be larger than those before, up to 1 MiB each
 
@@ -75,12 +75,10 @@ class Lane:
     def __init__(
         self,
         app: str,
-        consumer: str,
-        broker_url: BrokerUrl,
+        inbox: Inbox,
+        broker: str,
         settings: Settings,
         linger: float,
-        claim_after: float,
-        may_claim: Callable[[], bool],
         stop: threading.Event,
         stop_at: Callable[[], float | None],
     ) -> None:
@@ -88,19 +86,14 @@ class Lane:
         self.delivered = 0  # events and identities
         self.dead = 0  # letters
         self._settings = settings
-        self._broker = broker_url.place
-        self._inbox = Inbox(Connection(broker_url), app, consumer)
+        self._broker = broker  # its URL, without a password
+        self._inbox = inbox
         self._transport = Transport(settings, self._pause, stop_at)
         self._fingerprint = fingerprint(settings.key.reveal())
         self._linger = linger
-        self._claim_after = claim_after
-        self._may_claim = may_claim
-        self._claim_at = 0.0  # monotonic
         self._stop = stop
         self._stop_at = stop_at
         self._held: deque[Held] = deque()
-        self._is_prepared = False
-        self._looks_back: bytes | None = None  # after which of its own messages it reads
         self._message_size = (20, 6000)  # events and bytes, of the latest
         self._said = ""  # the trouble that was told
 
@@ -121,32 +114,16 @@ class Lane:
 
     def _fill(self) -> None:
         """Read until a batch is full, or the oldest of it has waited long enough."""
-        if not self._is_prepared:
-            self._inbox.prepare()
-            self._is_prepared = True
         until = monotonic() + self._linger if self._held else None  # the rest of the batch before
         while not self._is_full() and not self._stop.is_set():
             left = GLANCE if until is None else until - monotonic()
-            entries = self._next(min(GLANCE, max(0.0, left)))
+            entries = self._inbox.read(self._wanted(), min(GLANCE, max(0.0, left)))
             for entry in entries:
                 self._take(entry)
             if self._held and until is None:
                 until = monotonic() + self._linger
             if until is not None and monotonic() >= until and not entries:
                 return
-
-    def _next(self, seconds: float) -> list[Entry]:
-        count = self._wanted()
-        if self._looks_back is not None:
-            entries = self._inbox.read_own(count, self._looks_back)
-            self._looks_back = entries[-1][0] if entries else None
-            return entries
-        if monotonic() >= self._claim_at and self._may_claim():
-            entries = self._inbox.claim(count, self._claim_after)
-            if entries:
-                return entries
-            self._claim_at = monotonic() + self._claim_after / 5
-        return self._inbox.read(count, seconds)
 
     def _wanted(self) -> int:
         """Messages that fill the batch, if they are as the latest one."""
@@ -183,7 +160,7 @@ class Lane:
     def _decoded(self, fields: Fields) -> Message:
         message = decode(fields)
         if message.app != self.app:
-            raise Damaged("it names another app than its stream does")
+            raise Damaged("it names another app than its queue does")
         if not self.app and message.key not in (b"", self._fingerprint):
             raise Damaged("its client has another key than the relay")
         return message
@@ -194,10 +171,8 @@ class Lane:
         self._told_dead(1, letter.reason)
 
     def _lost_broker(self, error: BrokerError) -> None:
-        """What is held is pending at the broker, too, and is read again from there."""
-        self._held.clear()
-        self._looks_back = b"0"
-        self._is_prepared = self._is_prepared and not isinstance(error, NoGroup)
+        """What is held is the broker's, too, and is read again from there."""
+        self._lose()
         self._broker_trouble(error)
         self._stop.wait(BROKER_PAUSE)
 
@@ -213,7 +188,7 @@ class Lane:
         self._held.extendleft(reversed(left))
         settled = not done or self._settle(done)
         if not goes_on:
-            self._stop.wait(HOLD)
+            self._idle(HOLD)
         return goes_on and settled
 
     def _batch(self) -> list[Held]:
@@ -304,7 +279,21 @@ class Lane:
 
     def _pause(self, seconds: float) -> bool:
         """Between two attempts. False: there shall be none."""
-        return not self._stop.wait(seconds)
+        return self._idle(seconds)
+
+    def _idle(self, seconds: float) -> bool:
+        """Wait, without being silent to the broker. False: it shall end."""
+        until = monotonic() + seconds
+        while not self._stop.is_set():
+            left = until - monotonic()
+            if left <= 0:
+                return True
+            self._stop.wait(min(LONGEST_SILENCE, left))
+            try:
+                self._inbox.keep_alive()
+            except BrokerError:  # what is held comes again
+                self._lose()
+        return False
 
     def _delivered(self, count: int) -> None:
         self.delivered += count
@@ -320,24 +309,21 @@ class Lane:
             try:
                 self._inbox.settle(ids, dead)
                 break
+            except ComesAgain:
+                return True
             except BrokerError as error:
                 self._broker_trouble(error)
-                self._looks_back = self._looks_back or b"0"
+                self._lose()
             if not self._waits_for_broker():
                 return False
-            if self._has_settled(ids[0]):
-                break
         self.dead += len(dead)
         if dead:
             self._told_dead(len(dead), dead[0].reason)
         return True
 
-    def _has_settled(self, entry: bytes) -> bool:
-        """Whether the transaction was done whose answer got lost."""
-        try:
-            return not self._inbox.is_pending(entry)
-        except BrokerError:
-            return False
+    def _lose(self) -> None:
+        self._held.clear()
+        self._inbox.lose()
 
     def _waits_for_broker(self) -> bool:
         """False: no time is left."""
@@ -353,7 +339,6 @@ class Lane:
         self._transport.close()
         with contextlib.suppress(BrokerError):  # it is not there: the name stays on the list
             self._inbox.leave()
-        self._inbox.close()
 
     # --- what is said: neither keys nor what is in a message
 

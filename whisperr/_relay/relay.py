@@ -13,18 +13,16 @@ import socket
 import threading
 from typing import Mapping, NamedTuple
 
-from whisperr._broker.connection import Connection
 from whisperr._broker.errors import BrokerError
-from whisperr._broker.messages import APPS, alive_key, stream_of
 from whisperr._clock import monotonic
+from whisperr._relay.interfaces import Broker
 from whisperr._relay.keys import is_app, variable_for
 from whisperr._relay.lane import Lane
 from whisperr._reporting.reports import say
-from whisperr._settings import BrokerUrl, Settings
+from whisperr._settings import Settings
 
 LONGEST_BEAT = 1.0  # seconds between two signs of life
 LOOK_FOR_APPS = 30.0  # seconds between two looks for apps without a key
-COMMAND = 5.0  # seconds for a command
 
 
 class Times(NamedTuple):
@@ -39,25 +37,24 @@ class Relay:
     """Runs in the thread that calls run(), until stop()."""
 
     def __init__(
-        self, broker_url: BrokerUrl, settings_by_app: Mapping[str, Settings], times: Times
+        self, broker: Broker, place: str, settings_by_app: Mapping[str, Settings], times: Times
     ) -> None:
+        """``place``: the broker's URL without a password."""
         self.consumer = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
         self._times = times
-        self._connection = Connection(broker_url)
+        self._presence = broker.presence(self.consumer, times.claim_after)
         self._stop = threading.Event()
         self._stop_at: float | None = None  # monotonic
-        self._steady_since: float | None = None  # monotonic; each sign of life came in time since
         self._look_at = 0.0  # monotonic
         self._told: set[str] = set()  # apps without a key
         self._has_failed = False
-        self.lanes = [self._lane(app, broker_url, each) for app, each in settings_by_app.items()]
-
-    def _lane(self, app: str, broker_url: BrokerUrl, settings: Settings) -> Lane:
-        times = self._times
-        return Lane(
-            *(app, self.consumer, broker_url, settings, times.linger, times.claim_after),
-            *(self._may_claim, self._stop, lambda: self._stop_at),
-        )
+        self.lanes = [
+            Lane(
+                *(app, broker.inbox(app, self.consumer, self._presence), place, settings),
+                *(times.linger, self._stop, lambda: self._stop_at),
+            )
+            for app, settings in settings_by_app.items()
+        ]
 
     def stop(self) -> None:
         """From a signal handler or any thread: deliver what is held, then end."""
@@ -100,25 +97,12 @@ class Relay:
     # --- signs of life
 
     def _beat(self) -> None:
-        lasts = int(1000 * self._times.claim_after)
-        begun = monotonic()
-        try:
-            self._connection.call(COMMAND, "SET", alive_key(self.consumer), "1", "PX", lasts)
-        except BrokerError:
-            self._steady_since = None  # nobody's sign may have come meanwhile
-            return
-        if self._steady_since is None or monotonic() - begun > self._times.claim_after / 5:
-            self._steady_since = monotonic()
-
-    def _may_claim(self) -> bool:
-        """Whether all who live have had the time to say so."""
-        since = self._steady_since
-        return since is not None and monotonic() - since >= self._times.claim_after
+        with contextlib.suppress(BrokerError):  # the lanes say so
+            self._presence.beat()
 
     def _leave(self) -> None:
-        with contextlib.suppress(BrokerError):  # or it expires
-            self._connection.call(COMMAND, "DEL", alive_key(self.consumer))
-        self._connection.close()
+        with contextlib.suppress(BrokerError):  # or the sign expires
+            self._presence.leave()
 
     # --- apps whose messages no lane takes
 
@@ -128,16 +112,15 @@ class Relay:
         self._look_at = monotonic() + LOOK_FOR_APPS
         served = {lane.app for lane in self.lanes}
         try:
-            names = self._connection.call(COMMAND, "SMEMBERS", APPS)
-            apps = {name.decode("utf-8", "replace") for name in names}
-            for app in sorted(filter(is_app, apps - served - self._told)):
-                if self._connection.call(COMMAND, "XLEN", stream_of(app)):
-                    self._told.add(app)
-                    named = f"of the app {app}" if app else "that name no app"
-                    say(
-                        logging.WARNING,
-                        f"messages {named} wait: this relay has no key for them. "
-                        f"Set {variable_for(app)}, or add it to the file of keys.",
-                    )
+            unserved = self._presence.unserved(served | self._told)
         except BrokerError:
             self._look_at = 0.0
+            return
+        for app in filter(is_app, unserved):
+            self._told.add(app)
+            named = f"of the app {app}" if app else "that name no app"
+            say(
+                logging.WARNING,
+                f"messages {named} wait: this relay has no key for them. "
+                f"Set {variable_for(app)}, or add it to the file of keys.",
+            )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Iterator, Mapping
 
 from whisperr._broker.errors import BrokerError, BrokerLogin, BrokerRefusal
+from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
 from whisperr._delivery.answers import explain_broker
-from whisperr._settings import Settings
+from whisperr._settings import BrokerUrl, Settings
 from whisperr.cli._findings import Finding, advice, ok, wrong
 from whisperr.cli._versions import release
 
@@ -16,14 +17,42 @@ _OLDEST = (6, 2)  # of Redis
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Ask it. Nothing without a broker."""
-    if settings.broker_url is None:
+    url = settings.broker_url
+    if url is None:
         return
     try:
-        from whisperr._broker.connection import Connection
+        yield from _rabbitmq(settings, url) if url.is_amqp else _redis(settings, url)
     except ImportError:
-        yield wrong(ABOUT, "The package redis is missing.", "pip install 'whisperr[redis]'")
-        return
-    connection = Connection(settings.broker_url)
+        package, extra = url.needs
+        yield wrong(ABOUT, f"The package {package} is missing.", f"pip install 'whisperr[{extra}]'")
+    except BrokerError as error:
+        found = explain_broker(error, settings.place)
+        yield wrong(ABOUT, found.what, found.change)
+
+
+def _rabbitmq(settings: Settings, url: BrokerUrl) -> Iterator[Finding]:
+    from whisperr._broker.amqp_connection import Connection
+
+    connection = Connection(url)
+    seconds = settings.request_timeout
+    try:
+        for queue in (queue_of(settings.app or ""), DEAD_LETTER_QUEUE):
+            count, relays = connection.look(queue, seconds)
+            yield ok(ABOUT, f"The queue {queue} is there, with {_counted(count, 'message')}.")
+            if not relays and queue != DEAD_LETTER_QUEUE:
+                yield advice(ABOUT, f"No relay takes from {queue}.", "Start `whisperr relay`.")
+    finally:
+        connection.leave()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _redis(settings: Settings, url: BrokerUrl) -> Iterator[Finding]:
+    from whisperr._broker.redis_connection import Connection
+
+    connection = Connection(url)
     try:
         said = connection.call(settings.request_timeout, "INFO")
     except (BrokerLogin, BrokerRefusal):
@@ -32,9 +61,6 @@ def examine(settings: Settings) -> Iterator[Finding]:
             f"{settings.place} does not say how it is set.",
             "Allow the user the command INFO, or look yourself.",
         )
-    except BrokerError as error:
-        found = explain_broker(error, settings.place)
-        yield wrong(ABOUT, found.what, found.change)
     else:
         lines = said.decode("utf-8", "replace").splitlines()
         yield from of_redis({name: value for name, _, value in (x.partition(":") for x in lines)})

@@ -24,8 +24,7 @@ from whisperr._settings import (
 )
 
 if TYPE_CHECKING:
-    from whisperr._broker.connection import Connection
-    from whisperr._relay.dead_letters import Letter
+    from whisperr._relay.interfaces import Broker, Letter
     from whisperr._relay.relay import Relay, Times
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
@@ -40,17 +39,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _broker_argument(parser, os.environ.get("WHISPERR_BROKER_URL"))
     parser.add_argument(
+        "--declare",
+        choices=("classic", "quorum"),
+        help="make the queues in a RabbitMQ, of this type, if they are not there",
+    )
+    parser.add_argument(
         "--base-url",
         default=os.environ.get("WHISPERR_BASE_URL") or DEFAULT_BASE_URL,
         help=f"(default: $WHISPERR_BASE_URL, or {DEFAULT_BASE_URL})",
     )
-    parser.add_argument("--keys", metavar="FILE", help="the keys, by the name of the app")
+    _keys_argument(parser)
     _seconds(parser, "--linger", 1.0, "a message waits for others to fill a request")
     _seconds(parser, "--claim-after", 30.0, "take what a relay holds that gave no sign of life for")
     _seconds(parser, "--stop-timeout", 10.0, "at the end: deliver what is held, at most")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     status = actions.add_parser("status", help="what waits, and which relays are there")
     _broker_argument(status, argparse.SUPPRESS)
+    _keys_argument(status)
     status.add_argument("--json", action="store_true", help="for programs")
     letters = actions.add_parser("dead-letters", help="what can't be delivered, and why")
     _letter_arguments(letters.add_subparsers(dest="what", metavar="WHAT", required=True))
@@ -78,6 +83,10 @@ def _broker_argument(parser: argparse.ArgumentParser, default: Any) -> None:
     )
 
 
+def _keys_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--keys", metavar="FILE", help="the keys, by the name of the app")
+
+
 def _seconds(parser: argparse.ArgumentParser, name: str, default: float, about: str) -> None:
     parser.add_argument(
         name, type=float, default=default, metavar="SECONDS", help=f"{about} (default: %(default)s)"
@@ -87,19 +96,21 @@ def _seconds(parser: argparse.ArgumentParser, name: str, default: float, about: 
 def run(options: argparse.Namespace) -> int:
     if not options.broker_url:
         return _failed("name the broker: --broker-url, or WHISPERR_BROKER_URL", 2)
-    try:
-        from whisperr._broker import connection, errors
-    except ImportError as error:
-        return _failed(
-            f"the relay needs the package redis: pip install 'whisperr[redis]' ({error})"
-        )
+    from whisperr._broker import errors
+    from whisperr._relay.brokers import broker_at
+
     try:
         url = find("broker_url", {"broker_url": options.broker_url}, {}).value
-        made = connection.Connection(url)
+        broker = broker_at(url, options.declare)
     except ValueError as error:
         return _failed(str(error), 2)
+    except ImportError as error:
+        package, extra = url.needs
+        return _failed(
+            f"the relay needs the package {package}: pip install 'whisperr[{extra}]' ({error})"
+        )
     try:
-        return _run(options, url, made)
+        return _run(options, url, broker)
     except ValueError as error:
         return _failed(str(error), 2)
     except errors.BrokerError as error:
@@ -109,12 +120,15 @@ def run(options: argparse.Namespace) -> int:
         return _failed(f"{found.what} {found.change}")
 
 
-def _run(options: argparse.Namespace, url: BrokerUrl, connection: Connection) -> int:
-    if options.action == "status":
-        return _status(options, connection)
-    if options.action == "dead-letters":
-        return _WHATS[options.what][0](options, connection)
-    return _relay(options, url)
+def _run(options: argparse.Namespace, url: BrokerUrl, broker: Broker) -> int:
+    try:
+        if options.action == "status":
+            return _status(options, url, broker)
+        if options.action == "dead-letters":
+            return _WHATS[options.what][0](options, broker)
+        return _relay(options, url, broker)
+    finally:
+        broker.close()
 
 
 def _failed(message: str, status: int = 1) -> int:
@@ -129,12 +143,12 @@ def _say(message: str) -> None:
 # --- the relay itself
 
 
-def _relay(options: argparse.Namespace, url: BrokerUrl) -> int:
+def _relay(options: argparse.Namespace, url: BrokerUrl, broker: Broker) -> int:
     from whisperr._relay.keys import find_keys
     from whisperr._relay.relay import Relay
 
     keys = find_keys(options.keys, os.environ)
-    relay = Relay(url, _settings_by_app(keys, options.base_url), _times(options))
+    relay = Relay(broker, url.place, _settings_by_app(keys, options.base_url), _times(options))
     _log_to_stderr()
     for name in _STOPPING:
         if hasattr(signal, name):
@@ -183,17 +197,23 @@ def _log_to_stderr() -> None:
 # --- status
 
 
-def _status(options: argparse.Namespace, connection: Connection) -> int:
-    from whisperr._relay.status import status
+def _status(options: argparse.Namespace, url: BrokerUrl, broker: Broker) -> int:
+    from whisperr._relay.keys import find_keys
 
-    found = status(connection)
+    # A RabbitMQ is asked for the queues of the apps that have a key here; a Redis knows all apps.
+    found = broker.status(find_keys(options.keys, os.environ) if url.is_amqp else ())
     if options.json:
         _console.write(json.dumps(found, indent=2))
         return 0
-    rows = [{**row, "relays": len(row["relays"])} for row in found["apps"]]
+    rows = [{**row, "relays": _number(row["relays"])} for row in found["apps"]]
     _write_table(_APP_COLUMNS, rows, "no client has published anything")
     _console.write(f"dead letters: {found['dead_letters']}")
     return 0
+
+
+def _number(relays: Any) -> int:
+    """A Redis names them, a RabbitMQ counts them."""
+    return len(relays) if isinstance(relays, list) else int(relays)
 
 
 def _write_table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], nothing: str) -> None:
@@ -213,10 +233,8 @@ def _shown(name: str, value: Any) -> str:
 # --- dead letters
 
 
-def _list(options: argparse.Namespace, connection: Connection) -> int:
-    from whisperr._relay.dead_letters import letters
-
-    rows = [letter.row() for letter in letters(connection)]
+def _list(options: argparse.Namespace, broker: Broker) -> int:
+    rows = [letter.row() for letter in broker.letters()]
     if options.json:
         _console.write(json.dumps(rows, indent=2))
     else:
@@ -224,8 +242,8 @@ def _list(options: argparse.Namespace, connection: Connection) -> int:
     return 0
 
 
-def _show(options: argparse.Namespace, connection: Connection) -> int:
-    wanted = _wanted(options, connection)
+def _show(options: argparse.Namespace, broker: Broker) -> int:
+    wanted = _wanted(options, broker)
     _console.write_json_lines(_whole(letter) for letter in wanted)
     return 0
 
@@ -239,35 +257,29 @@ def _whole(letter: Letter) -> dict[str, Any]:
     return {**letter.row(), "detail": letter.about.get("detail", ""), "body": parsed}
 
 
-def _send(options: argparse.Namespace, connection: Connection) -> int:
-    from whisperr._relay.dead_letters import send_again
-
-    wanted = _wanted(options, connection)
-    sent = sum(send_again(connection, letter) for letter in wanted)
+def _send(options: argparse.Namespace, broker: Broker) -> int:
+    wanted = _wanted(options, broker)
+    sent = sum(broker.send_again(letter) for letter in wanted)
     _console.write(f"{sent} of {len(wanted)} dead letters are messages again")
     return 0 if sent == len(wanted) else 1
 
 
-def _purge(options: argparse.Namespace, connection: Connection) -> int:
-    from whisperr._relay.dead_letters import delete
-
-    wanted = _wanted(options, connection)
+def _purge(options: argparse.Namespace, broker: Broker) -> int:
+    wanted = _wanted(options, broker)
     if not options.yes:
         _console.write(f"{len(wanted)} dead letters: would be deleted; add --yes to do it")
         return 1
     for letter in wanted:
-        delete(connection, letter)
+        broker.delete(letter)
     _console.write(f"{len(wanted)} dead letters: deleted")
     return 0
 
 
-def _wanted(options: argparse.Namespace, connection: Connection) -> list[Letter]:
+def _wanted(options: argparse.Namespace, broker: Broker) -> list[Letter]:
     """ValueError: none were named, or one of them is not there."""
-    from whisperr._relay.dead_letters import letters
-
     if options.all == bool(options.ids):
         raise ValueError("name dead letters by their ids, or all of them by --all")
-    found = {letter.id: letter for letter in letters(connection)}
+    found = {letter.id: letter for letter in broker.letters()}
     if options.all:
         return list(found.values())
     missing = [name for name in options.ids if name not in found]
@@ -276,7 +288,7 @@ def _wanted(options: argparse.Namespace, connection: Connection) -> list[Letter]
     return [found[name] for name in options.ids]
 
 
-_What = Callable[[argparse.Namespace, "Connection"], int]
+_What = Callable[[argparse.Namespace, "Broker"], int]
 _WHATS: dict[str, tuple[_What, str]] = {
     "list": (_list, "one line for each, without what is in it"),
     "show": (_show, "all of it, as JSON lines: it may hold personal data"),

@@ -8,37 +8,66 @@ changed nothing.
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Iterable, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Iterable, Sequence
 
-from whisperr._broker.connection import Argument, Connection
-from whisperr._broker.errors import BrokerRefusal, NoGroup
+from whisperr._broker.errors import BrokerError, BrokerRefusal, NoGroup
 from whisperr._broker.messages import DEAD_LETTERS, GROUP, alive_key, stream_of
+from whisperr._broker.redis_connection import Argument, Connection
+from whisperr._clock import monotonic
+from whisperr._relay.interfaces import DeadLetter, Entry, Fields
+from whisperr._relay.redis_streams.presence import RedisPresence
 
 SECONDS = 10.0  # for a command
 ORIGINAL = b"o:"  # before the name of each field that a dead letter's message had
 
-Fields = Dict[bytes, bytes]
-Entry = Tuple[bytes, Optional[Fields]]  # id, and None for one that was deleted while it was pending
 
-
-class DeadLetter(NamedTuple):
-    """What can't be delivered, and why."""
-
-    fields: Fields  # of the message
-    reason: str  # in our words
-    status: int | None = None
-    detail: str | None = None  # in the server's: may hold anything
-
-
-class Inbox:
+class RedisInbox:
     """The stream of one app, for one consumer."""
 
-    def __init__(self, connection: Connection, app: str, consumer: str) -> None:
+    def __init__(
+        self, connection: Connection, app: str, consumer: str, presence: RedisPresence
+    ) -> None:
         self._connection = connection
         self._stream = stream_of(app)
         self._consumer = consumer
+        self._presence = presence
+        self._claim_at = 0.0  # monotonic
+        self._is_prepared = False
+        self._looks_back: bytes | None = None  # after which of its own messages it reads
+        self._unsure: bytes | None = None  # one that may have been settled: the answer was lost
 
-    def prepare(self) -> None:
+    def read(self, count: int, seconds: float) -> list[Entry]:
+        """What was its own before, what the dead have left, then new ones."""
+        try:
+            return self._next(count, seconds)
+        except NoGroup:
+            self._is_prepared = False
+            raise
+
+    def _next(self, count: int, seconds: float) -> list[Entry]:
+        if not self._is_prepared:
+            self._prepare()
+            self._is_prepared = True
+        if self._looks_back is not None:
+            entries = self._read(SECONDS, count, (), self._looks_back)
+            self._looks_back = entries[-1][0] if entries else None
+            return entries
+        if monotonic() >= self._claim_at and self._presence.may_claim():
+            entries = self._claim(count, self._presence.claim_after)
+            if entries:
+                return entries
+            self._claim_at = monotonic() + self._presence.claim_after / 5
+        block = max(1, int(1000 * seconds))
+        return self._read(SECONDS + seconds, count, ("BLOCK", block), ">")
+
+    def lose(self) -> None:
+        """It is pending under this consumer's name, and is read again from there."""
+        self._looks_back = b"0"
+
+    def keep_alive(self) -> None:
+        """A connection to Redis may be idle."""
+
+    def _prepare(self) -> None:
         """Make the stream and its group, unless they are there, and put this consumer on the list."""
         try:
             self._call("XGROUP", "CREATE", self._stream, GROUP, "0", "MKSTREAM")
@@ -47,15 +76,6 @@ class Inbox:
                 raise
         self._call("XGROUP", "CREATECONSUMER", self._stream, GROUP, self._consumer)
 
-    def read(self, count: int, seconds: float) -> list[Entry]:
-        """New messages, at most so many; waits for one at most these seconds."""
-        block = max(1, int(1000 * seconds))
-        return self._read(SECONDS + seconds, count, ("BLOCK", block), ">")
-
-    def read_own(self, count: int, after: bytes) -> list[Entry]:
-        """What this consumer was given already, and has not settled."""
-        return self._read(SECONDS, count, (), after)
-
     def _read(
         self, seconds: float, count: int, more: Sequence[Argument], after: Argument
     ) -> list[Entry]:
@@ -63,7 +83,7 @@ class Inbox:
         found = self._connection.call(seconds, *command, "STREAMS", self._stream, after)
         return _entries(found[0][1]) if found else []
 
-    def claim(self, count: int, min_idle: float) -> list[Entry]:
+    def _claim(self, count: int, min_idle: float) -> list[Entry]:
         """Messages that dead relays were given so many seconds ago, at most ``count``.
 
         Who lives says so by a key of his own, so a slow relay is not robbed.
@@ -83,12 +103,19 @@ class Inbox:
 
     def settle(self, ids: Sequence[bytes], dead: Iterable[DeadLetter]) -> None:
         """All of it, or nothing."""
+        if self._unsure == ids[0] and not self._is_pending(ids[0]):
+            self._unsure = None
+            return
         commands = [self._add(letter) for letter in dead]
         commands.append(("XACK", self._stream, GROUP, *ids))
         commands.append(("XDEL", self._stream, *ids))
-        self._connection.transaction(SECONDS, commands)
+        try:
+            self._connection.transaction(SECONDS, commands)
+        except BrokerError:
+            self._unsure = ids[0]
+            raise
 
-    def is_pending(self, entry: bytes) -> bool:
+    def _is_pending(self, entry: bytes) -> bool:
         """Whether it still waits to be settled, by whomever."""
         try:
             return bool(self._call("XPENDING", self._stream, GROUP, entry, entry, 1))
@@ -97,12 +124,15 @@ class Inbox:
 
     def leave(self) -> None:
         """Take the consumer's name off the list, if nothing is pending under it."""
+        try:
+            self._leave()
+        finally:
+            self._connection.close()
+
+    def _leave(self) -> None:
         pending = self._call("XPENDING", self._stream, GROUP, "-", "+", 1, self._consumer)
         if not pending:
             self._call("XGROUP", "DELCONSUMER", self._stream, GROUP, self._consumer)
-
-    def close(self) -> None:
-        self._connection.close()
 
     def _add(self, letter: DeadLetter) -> tuple[Argument, ...]:
         about: dict[str, Argument] = {

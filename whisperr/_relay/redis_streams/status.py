@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from whisperr._broker.connection import Connection
 from whisperr._broker.errors import BrokerRefusal, NoGroup
 from whisperr._broker.messages import APPS, DEAD_LETTERS, stream_of
-from whisperr._relay.inbox import SECONDS, consumers, lives
+from whisperr._broker.redis_connection import Connection
+from whisperr._relay.redis_streams.inbox import SECONDS, consumers, lives
 
 
 def status(connection: Connection) -> dict[str, Any]:

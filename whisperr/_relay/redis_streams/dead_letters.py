@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Iterator
 
-from whisperr._broker.connection import Argument, Connection
 from whisperr._broker.messages import APPS, DEAD_LETTERS, stream_of
-from whisperr._relay.inbox import ORIGINAL, SECONDS, Fields, fields_of
+from whisperr._broker.redis_connection import Argument, Connection
+from whisperr._relay.interfaces import Letter
+from whisperr._relay.redis_streams.inbox import ORIGINAL, SECONDS, fields_of
 
 _PAGE = 100  # letters in one read
-
-
-class Letter(NamedTuple):
-    """One dead letter."""
-
-    id: str
-    about: dict[str, str]
-    message: Fields  # as it came
-
-    def row(self) -> dict[str, Any]:
-        """What may be shown in a list: nothing of the events themselves."""
-        status = self.about.get("status")
-        return {
-            "id": self.id,
-            "app": _text(self.message.get(b"app")),
-            "kind": _text(self.message.get(b"kind")),
-            "count": _text(self.message.get(b"n")),
-            "bytes": len(self.message.get(b"body", b"")),
-            "age": round(time.time() - int(self.about.get("at") or 0) / 1000, 1),
-            "status": int(status) if status else None,
-            "reason": self.about.get("reason", ""),
-        }
 
 
 def letters(connection: Connection) -> Iterator[Letter]:

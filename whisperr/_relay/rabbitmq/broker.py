@@ -1,0 +1,73 @@
+"""One RabbitMQ, for relays and for who looks after them."""
+
+from __future__ import annotations
+
+from typing import Any, Iterable, Iterator
+
+from whisperr._broker.amqp_connection import Connection
+from whisperr._broker.errors import NoQueue
+from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
+from whisperr._relay.interfaces import Letter
+from whisperr._relay.rabbitmq import dead_letters
+from whisperr._relay.rabbitmq.inbox import RabbitInbox
+from whisperr._settings import BrokerUrl
+
+SECONDS = 10.0  # for a command
+HEARTBEAT = 60.0  # seconds; twice as long without a word, and the broker gives all to others
+
+
+class RabbitPresence:
+    """The broker sees itself which relays are there; of apps nobody knows but those who have keys."""
+
+    def beat(self) -> None:
+        """Heartbeats go over the connections of the inboxes."""
+
+    def unserved(self, served: Iterable[str]) -> list[str]:
+        return []
+
+    def leave(self) -> None:
+        """There is nothing to leave."""
+
+
+class RabbitBroker:
+    """Opens a connection for each who has a thread of its own."""
+
+    def __init__(self, url: BrokerUrl, declare: str | None, heartbeat: float = HEARTBEAT) -> None:
+        self._url = url
+        self._declare = declare
+        self._heartbeat = heartbeat
+        self._connection = Connection(url)
+
+    def presence(self, consumer: str, claim_after: float) -> RabbitPresence:
+        return RabbitPresence()
+
+    def inbox(self, app: str, consumer: str, presence: RabbitPresence) -> RabbitInbox:
+        return RabbitInbox(Connection(self._url, self._heartbeat), app, self._declare)
+
+    def status(self, apps: Iterable[str]) -> dict[str, Any]:
+        rows = [self._queue(app, queue_of(app)) for app in sorted(apps)]
+        letters = self._queue("", DEAD_LETTER_QUEUE)
+        return {
+            "apps": [row for row in rows if row is not None],
+            "dead_letters": 0 if letters is None else letters["messages"],
+        }
+
+    def _queue(self, app: str, queue: str) -> dict[str, Any] | None:
+        """None: there is no such queue. It does not say what relays hold, nor how old anything is."""
+        try:
+            count, relays = self._connection.look(queue, SECONDS)
+        except NoQueue:
+            return None
+        return {"app": app, "messages": count, "held": None, "age": None, "relays": relays}
+
+    def letters(self) -> Iterator[Letter]:
+        return dead_letters.letters(self._connection)
+
+    def send_again(self, letter: Letter) -> bool:
+        return dead_letters.send_again(self._connection, letter)
+
+    def delete(self, letter: Letter) -> None:
+        dead_letters.delete(self._connection, letter)
+
+    def close(self) -> None:
+        self._connection.leave()

@@ -1,0 +1,55 @@
+"""The dead letters in a RabbitMQ. Raises BrokerError.
+
+A queue can't be looked into: all of it is taken, and what is not acknowledged goes back, in its
+order, when the connection ends. Until then others see none of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+from whisperr._broker.amqp_connection import Connection, Content
+from whisperr._broker.errors import ComesAgain, NoQueue
+from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
+from whisperr._relay.interfaces import Letter
+from whisperr._relay.rabbitmq.content import about_of, fields_of, headers_of
+
+SECONDS = 10.0  # for a command
+
+
+def letters(connection: Connection) -> Iterator[Letter]:
+    """The oldest first. Each is this connection's until it is deleted or the connection ends."""
+    while True:
+        try:
+            message = connection.ask(SECONDS, _get)
+        except NoQueue:
+            return
+        if message is None:
+            return
+        tag = f"{connection.generation}-{message.delivery_tag}"
+        about = {**about_of(message), "tag": tag}
+        yield Letter(str(message.properties.get("message_id", "")), about, fields_of(message))
+
+
+def _get(channel: Any) -> Any:
+    return channel.basic_get(DEAD_LETTER_QUEUE)
+
+
+def send_again(connection: Connection, letter: Letter) -> bool:
+    """Put its message back into the queue of its app, confirmed. False: it names none."""
+    app = letter.message.get(b"app")
+    if app is None:
+        return False
+    body, headers = headers_of(letter.message)
+    queue = queue_of(app.decode("utf-8", "replace"))
+    connection.publish(queue, Content(body, headers), SECONDS)
+    delete(connection, letter)
+    return True
+
+
+def delete(connection: Connection, letter: Letter) -> None:
+    """ComesAgain: the connection broke meanwhile, it is a dead letter as before."""
+    generation, _, tag = letter.about["tag"].partition("-")
+    if not connection.is_open or int(generation) != connection.generation:
+        raise ComesAgain
+    connection.ask(SECONDS, lambda channel: channel.basic_ack(int(tag)))

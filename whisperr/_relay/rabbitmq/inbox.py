@@ -1,0 +1,152 @@
+"""One app's queue as one relay sees it: consume, hold, acknowledge. Raises BrokerError.
+
+The broker pushes messages, up to a bound that follows what a batch takes (``prefetch``), and gives back
+to others whatever is not acknowledged when the connection ends. A dead letter is published and
+confirmed before its message is acknowledged: cut in between, there are two of it and none is lost.
+
+Nobody reads while a batch is posted: what is pushed meanwhile waits in the socket, and the heartbeat is
+long enough for any request.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from typing import Any, Iterable, Sequence
+
+from whisperr._broker.amqp_connection import Connection, Content
+from whisperr._broker.errors import ComesAgain
+from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
+from whisperr._relay.interfaces import DeadLetter, Entry
+from whisperr._relay.rabbitmq.content import ABOUT, fields_of, headers_of
+
+SECONDS = 10.0  # for a command
+LEAST, MOST = 20, 2000  # messages of a prefetch
+
+
+class RabbitInbox:
+    """The queue of one app, for one relay."""
+
+    def __init__(self, connection: Connection, app: str, declare: str | None) -> None:
+        self._connection = connection
+        self._queue = queue_of(app)
+        self._declare = declare
+        self._arrived: deque[Entry] = deque()
+        self._unsettled: dict[int, None] = {}  # the tags that were given out, in their order
+        self._prefetch = 0  # no consumer yet
+
+    def read(self, count: int, seconds: float) -> list[Entry]:
+        """At most so many; waits for one at most these seconds."""
+        self._consume(count)
+        wait = seconds
+        while len(self._arrived) < count and self._connection.drain(wait):
+            wait = 0.0
+        return [self._arrived.popleft() for _ in range(min(count, len(self._arrived)))]
+
+    def settle(self, ids: Sequence[bytes], dead: Iterable[DeadLetter]) -> None:
+        """First the letters, confirmed one by one, then all acknowledgements at once."""
+        tags = sorted(self._tag(each) for each in ids)
+        for letter in dead:
+            self._connection.publish(DEAD_LETTER_QUEUE, _content(letter), SECONDS)
+            self._tag(ids[0])  # not over a connection that is another one since
+        for tag in tags:
+            self._unsettled.pop(tag, None)
+        first_left = next(iter(self._unsettled), None)
+        below = [tag for tag in tags if first_left is None or tag < first_left]
+        above = tags[len(below) :]
+
+        def acknowledge(channel: Any) -> None:
+            if below:
+                channel.basic_ack(below[-1], multiple=True)
+            for tag in above:
+                channel.basic_ack(tag)
+
+        self._connection.ask(SECONDS, acknowledge)
+
+    def lose(self) -> None:
+        """Give it all back, to whoever comes first."""
+        self._connection.close()
+        self._forget()
+
+    def keep_alive(self) -> None:
+        """Read whatever has come: the heartbeats of the broker are among it."""
+        if self._connection.is_open:
+            self._connection.drain(0.0)
+            self._connection.keep_alive()
+
+    def leave(self) -> None:
+        self._connection.leave()
+
+    # --- consuming
+
+    def _consume(self, count: int) -> None:
+        """See that a batch of so many messages has the next one behind it, and not much more."""
+        wanted = max(LEAST, min(MOST, 2 * count))
+        is_right = self._prefetch / 4 <= wanted <= self._prefetch
+        if self._connection.is_open and is_right:
+            return
+        if not self._connection.is_open:
+            self._forget()
+        self._prefetch = min(MOST, 2 * wanted)
+        self._connection.ask(SECONDS, self._begin)
+
+    def _begin(self, channel: Any) -> None:
+        """Begin to consume, or with another prefetch from here on: that holds for new consumers alone."""
+        if channel.callbacks:
+            for tag in list(channel.callbacks):
+                channel.basic_cancel(tag)
+        else:
+            declare(channel, self._queue, self._declare)
+            declare(channel, DEAD_LETTER_QUEUE, self._declare)
+        channel.basic_qos(0, self._prefetch, False)
+        channel.basic_consume(self._queue, callback=self._take)
+
+    def _take(self, message: Any) -> None:
+        tag = int(message.delivery_tag)
+        self._unsettled[tag] = None
+        entry = b"%d-%d" % (self._connection.generation, tag)
+        self._arrived.append((entry, fields_of(message)))
+
+    def _forget(self) -> None:
+        self._arrived.clear()
+        self._unsettled.clear()
+        self._prefetch = 0
+
+    def _tag(self, entry: bytes) -> int:
+        generation, _, tag = entry.partition(b"-")
+        if not self._connection.is_open or int(generation) != self._connection.generation:
+            raise ComesAgain
+        return int(tag)
+
+
+def declare(channel: Any, queue: str, kind: str | None) -> None:
+    """Make it, if it is not there. None: only ask whether it is."""
+    if kind is None:
+        channel.queue_declare(queue, passive=True)
+        return
+    arguments: dict[str, Any] = {"x-queue-type": kind}
+    # Of its own a RabbitMQ 4 deletes what was given back 20 times. An earlier one has no such limit, and
+    # with this one deletes at the first time.
+    if kind == "quorum" and _version(channel) >= 4:
+        arguments["x-delivery-limit"] = -1
+    channel.queue_declare(queue, durable=True, auto_delete=False, arguments=arguments)
+
+
+def _version(channel: Any) -> int:
+    """The first number of the broker's; 0 if it says none."""
+    said = str(channel.connection.server_properties.get("version", ""))
+    number = said.partition(".")[0]
+    return int(number) if number.isdigit() else 0
+
+
+def _content(letter: DeadLetter) -> Content:
+    about: dict[str, str | int] = {
+        "reason": letter.reason,
+        "status": letter.status or "",
+        "detail": letter.detail or "",
+        "at": int(1000 * time.time()),
+    }
+    headers = {ABOUT + name: value for name, value in about.items()}
+    body, original = headers_of(letter.fields)
+    return Content(body, {**original, **headers}, uuid.uuid4().hex)
