@@ -87,6 +87,8 @@ class Lane:
         self.app = app
         self.delivered = 0  # events and identities
         self.dead = 0  # letters
+        self.held = 0  # messages that were read and are not settled
+        self.delivered_at: float | None = None  # monotonic; the latest delivery
         self._settings = settings
         self._broker = broker_url.place
         self._inbox = Inbox(Connection(broker_url), app, consumer)
@@ -103,6 +105,18 @@ class Lane:
         self._looks_back: bytes | None = None  # after which of its own messages it reads
         self._message_size = (20, 6000)  # events and bytes, of the latest
         self._said = ""  # the trouble that was told
+
+    # --- for metrics, which another thread reads
+
+    @property
+    def requests(self) -> int:
+        """To the API, repeated ones too."""
+        return self._transport.requests
+
+    @property
+    def retries(self) -> int:
+        """Requests that repeat one."""
+        return self._transport.retries
 
     # --- the loop
 
@@ -178,6 +192,7 @@ class Lane:
             self._bury(name, DeadLetter(fields, "its body is not one of whisperr"))
         else:
             self._held.append(held)
+            self.held += 1
             self._message_size = (held.count, max(1, len(held.message.body)))
 
     def _decoded(self, fields: Fields) -> Message:
@@ -196,6 +211,7 @@ class Lane:
     def _lost_broker(self, error: BrokerError) -> None:
         """What is held is pending at the broker, too, and is read again from there."""
         self._held.clear()
+        self.held = 0
         self._looks_back = b"0"
         self._is_prepared = self._is_prepared and not isinstance(error, NoGroup)
         self._broker_trouble(error)
@@ -307,6 +323,7 @@ class Lane:
         return not self._stop.wait(seconds)
 
     def _delivered(self, count: int) -> None:
+        self.delivered_at = monotonic()
         self.delivered += count
         self._said = ""
 
@@ -327,6 +344,7 @@ class Lane:
                 return False
             if self._has_settled(ids[0]):
                 break
+        self.held -= len(done)
         self.dead += len(dead)
         if dead:
             self._told_dead(len(dead), dead[0].reason)

@@ -50,6 +50,8 @@ class Relay:
         self._look_at = 0.0  # monotonic
         self._told: set[str] = set()  # apps without a key
         self._has_failed = False
+        self._threads: list[threading.Thread] = []  # of the lanes, once they run
+        self.broker_seen_at: float | None = None  # monotonic; its latest answer to a sign of life
         self.lanes = [self._lane(app, broker_url, each) for app, each in settings_by_app.items()]
 
     def _lane(self, app: str, broker_url: BrokerUrl, settings: Settings) -> Lane:
@@ -74,6 +76,7 @@ class Relay:
         self._beat()  # first: who reads gives a sign of life
         for thread in threads:
             thread.start()
+        self._threads = threads
         beat = min(LONGEST_BEAT, self._times.claim_after / 5)
         while not self._stop.wait(beat):
             self._beat()
@@ -94,6 +97,17 @@ class Relay:
             self._has_failed = True
             self.stop()
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def ended_lanes(self) -> list[str]:
+        """The apps whose lane has ended, and nobody had told it to. From any thread."""
+        if self._stop.is_set() and not self._has_failed:
+            return []
+        lanes = zip(self.lanes, self._threads)
+        return [lane.app for lane, thread in lanes if not thread.is_alive()]
+
     def _is_over(self) -> bool:
         return self._stop_at is not None and monotonic() > self._stop_at + 1.0
 
@@ -107,6 +121,7 @@ class Relay:
         except BrokerError:
             self._steady_since = None  # nobody's sign may have come meanwhile
             return
+        self.broker_seen_at = monotonic()
         if self._steady_since is None or monotonic() - begun > self._times.claim_after / 5:
             self._steady_since = monotonic()
 
