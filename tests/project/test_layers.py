@@ -26,6 +26,7 @@ ROWS = (
         "whisperr._clock",
         "whisperr._console",
         "whisperr._imports",
+        "whisperr._serving",
         "whisperr.billing",
     ),
     ("whisperr._process.",),
@@ -55,6 +56,8 @@ _THREADS = _PUBLIC_EDGE | {
     "whisperr._reporting.feedback",
     "whisperr._delivery.caretaker",
     "whisperr._delivery.sender_thread",
+    "whisperr._relay.depth",
+    "whisperr._relay.http",
     "whisperr._relay.lane",
     "whisperr._relay.relay",
 }
@@ -63,6 +66,10 @@ KEYS = {
     "urllib3": frozenset({"whisperr._delivery.session", "whisperr._delivery.retry"}),
     "redis": frozenset({"whisperr._broker.redis_connection"}),
     "amqp": frozenset({"whisperr._broker.amqp_connection"}),
+    "prometheus_client": frozenset(
+        {"whisperr._relay.metrics", "whisperr._relay.http", "whisperr.integrations.prometheus"}
+    ),
+    "uvicorn": frozenset({"whisperr._serving", "whisperr._relay.http", "whisperr.sandbox"}),
     "orjson": frozenset({"whisperr._encoding.values"}),
     "threading": _THREADS,
     "_thread": _THREADS,

@@ -129,6 +129,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         "plan",
         "prometheus",
         "redis",
+        "relay",
         "rq",
         "sandbox",
     ]

@@ -100,7 +100,10 @@ def test_a_broker_that_has_no_memory(own_redis: OwnRedis, caplog: pytest.LogCapt
             track(client, range(3))
             assert not client.flush()
             assert (client.stats()["delivered"], client.stats()["pending"]) == (0, 3)
-            assert f"The broker at {own_redis.url} has no memory left, or its queue is full." in caplog.text
+            assert (
+                f"The broker at {own_redis.url} has no memory left, or its queue is full."
+                in caplog.text
+            )
             own_redis.client.config_set("maxmemory", 0)
             assert client.flush()
     finally:
@@ -268,7 +271,16 @@ def test_without_the_package(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["kafka://127.0.0.1", "amqp://", "redis://", "unix://", "127.0.0.1:6379", "redis://h:x", "redis://h o", 7],
+    [
+        "kafka://127.0.0.1",
+        "amqp://",
+        "redis://",
+        "unix://",
+        "127.0.0.1:6379",
+        "redis://h:x",
+        "redis://h o",
+        7,
+    ],
 )
 def test_an_unusable_url(url: Any) -> None:
     """A ValueError when the client is made, which does not repeat what was given."""

@@ -81,6 +81,20 @@ def _text(value: bytes | None) -> str:
     return "" if value is None else value.decode("utf-8", "replace")
 
 
+class Depth(NamedTuple):
+    """What no relay has settled, of one app."""
+
+    messages: int
+    age: float | None  # seconds, of the oldest; also where the broker does not say it
+
+
+class Waiting(NamedTuple):
+    """What lies in a broker at one moment."""
+
+    apps: dict[str, Depth]
+    dead_letters: int
+
+
 class Broker(Protocol):
     """One broker, for relays and for who looks after them."""
 
@@ -90,6 +104,10 @@ class Broker(Protocol):
 
     def inbox(self, app: str, consumer: str, presence: Any) -> Inbox:
         """With a connection of its own."""
+        ...
+
+    def waiting(self, apps: Sequence[str], seconds: float) -> Waiting:
+        """How much lies there, over a connection of its own: from any thread, at any time."""
         ...
 
     def status(self, apps: Iterable[str]) -> dict[str, Any]:
@@ -108,4 +126,4 @@ class Broker(Protocol):
         """Of the dead letters."""
 
     def close(self) -> None:
-        """The connection that the four above have used."""
+        """The connection that status() and those of the letters have used."""

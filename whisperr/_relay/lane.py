@@ -85,6 +85,8 @@ class Lane:
         self.app = app
         self.delivered = 0  # events and identities
         self.dead = 0  # letters
+        self.held = 0  # messages that were read and are not settled
+        self.delivered_at: float | None = None  # monotonic; the latest delivery
         self._settings = settings
         self._broker = broker  # its URL, without a password
         self._inbox = inbox
@@ -96,6 +98,18 @@ class Lane:
         self._held: deque[Held] = deque()
         self._message_size = (20, 6000)  # events and bytes, of the latest
         self._said = ""  # the trouble that was told
+
+    # --- for metrics, which another thread reads
+
+    @property
+    def requests(self) -> int:
+        """To the API, repeated ones too."""
+        return self._transport.requests
+
+    @property
+    def retries(self) -> int:
+        """Requests that repeat one."""
+        return self._transport.retries
 
     # --- the loop
 
@@ -155,6 +169,7 @@ class Lane:
             self._bury(name, DeadLetter(fields, "its body is not one of whisperr"))
         else:
             self._held.append(held)
+            self.held += 1
             self._message_size = (held.count, max(1, len(held.message.body)))
 
     def _decoded(self, fields: Fields) -> Message:
@@ -296,6 +311,7 @@ class Lane:
         return False
 
     def _delivered(self, count: int) -> None:
+        self.delivered_at = monotonic()
         self.delivered += count
         self._said = ""
 
@@ -316,6 +332,7 @@ class Lane:
                 self._lose()
             if not self._waits_for_broker():
                 return False
+        self.held = max(0, self.held - len(done))
         self.dead += len(dead)
         if dead:
             self._told_dead(len(dead), dead[0].reason)
@@ -323,6 +340,7 @@ class Lane:
 
     def _lose(self) -> None:
         self._held.clear()
+        self.held = 0
         self._inbox.lose()
 
     def _waits_for_broker(self) -> bool:

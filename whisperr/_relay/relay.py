@@ -55,6 +55,8 @@ class Relay:
             )
             for app, settings in settings_by_app.items()
         ]
+        self._threads: list[threading.Thread] = []  # of the lanes, once they run
+        self.broker_seen_at: float | None = None  # monotonic; its latest answer to a sign of life
 
     def stop(self) -> None:
         """From a signal handler or any thread: deliver what is held, then end."""
@@ -71,6 +73,7 @@ class Relay:
         self._beat()  # first: who reads gives a sign of life
         for thread in threads:
             thread.start()
+        self._threads = threads
         beat = min(LONGEST_BEAT, self._times.claim_after / 5)
         while not self._stop.wait(beat):
             self._beat()
@@ -91,6 +94,17 @@ class Relay:
             self._has_failed = True
             self.stop()
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def ended_lanes(self) -> list[str]:
+        """The apps whose lane has ended, and nobody had told it to. From any thread."""
+        if self._stop.is_set() and not self._has_failed:
+            return []
+        lanes = zip(self.lanes, self._threads)
+        return [lane.app for lane, thread in lanes if not thread.is_alive()]
+
     def _is_over(self) -> bool:
         return self._stop_at is not None and monotonic() > self._stop_at + 1.0
 
@@ -99,6 +113,7 @@ class Relay:
     def _beat(self) -> None:
         with contextlib.suppress(BrokerError):  # the lanes say so
             self._presence.beat()
+            self.broker_seen_at = monotonic()
 
     def _leave(self) -> None:
         with contextlib.suppress(BrokerError):  # or the sign expires

@@ -6,12 +6,13 @@ Keys come from a file or from the environment, never from the command line, whic
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, ContextManager, Mapping, Sequence
 
 from whisperr import _console
 from whisperr._settings import (
@@ -49,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"(default: $WHISPERR_BASE_URL, or {DEFAULT_BASE_URL})",
     )
     _keys_argument(parser)
+    parser.add_argument(
+        "--listen",
+        metavar="[HOST:]PORT",
+        help="serve /metrics and /healthz there (default: off; HOST: 127.0.0.1)",
+    )
     _seconds(parser, "--linger", 1.0, "a message waits for others to fill a request")
     _seconds(parser, "--claim-after", 30.0, "take what a relay holds that gave no sign of life for")
     _seconds(parser, "--stop-timeout", 10.0, "at the end: deliver what is held, at most")
@@ -149,6 +155,7 @@ def _relay(options: argparse.Namespace, url: BrokerUrl, broker: Broker) -> int:
 
     keys = find_keys(options.keys, os.environ)
     relay = Relay(broker, url.place, _settings_by_app(keys, options.base_url), _times(options))
+    observed = _observed(relay, broker, options.listen)
     _log_to_stderr()
     for name in _STOPPING:
         if hasattr(signal, name):
@@ -156,9 +163,26 @@ def _relay(options: argparse.Namespace, url: BrokerUrl, broker: Broker) -> int:
     apps = ", ".join(sorted(app or "(no name)" for app in keys))
     _console.write(f"from {url.place} to {options.base_url}, as {relay.consumer}: {apps}")
     _console.flush()
-    went_well = relay.run()
+    with observed:
+        went_well = relay.run()
     _console.write(_summary(relay))
     return 0 if went_well else 1
+
+
+def _observed(relay: Relay, broker: Broker, address: str | None) -> ContextManager[object]:
+    """For as long as it runs. ValueError: it can't be, and nothing has been read from the broker yet."""
+    if address is None:
+        return contextlib.nullcontext()
+    try:
+        from whisperr._relay.http import Endpoint
+    except ImportError as error:
+        raise ValueError(
+            "--listen needs the packages prometheus_client, starlette and uvicorn: "
+            f"pip install 'whisperr[relay]' ({error})"
+        ) from None
+    endpoint = Endpoint(relay, broker, address)
+    _console.write(f"metrics at {endpoint.url}/metrics, health at {endpoint.url}/healthz")
+    return endpoint
 
 
 def _summary(relay: Relay) -> str:

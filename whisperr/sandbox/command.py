@@ -77,6 +77,7 @@ def _host_name(text: str) -> str:
 
 def run(options: argparse.Namespace) -> int:
     try:
+        from whisperr import _serving
         from whisperr.sandbox.app import create_app
         from whisperr.sandbox.server import database, origin_guard, serving
     except ImportError as exc:
@@ -97,7 +98,7 @@ def run(options: argparse.Namespace) -> int:
     if options.ready_file is not None and not options.ready_file.absolute().parent.is_dir():
         return _failed(f"--ready-file: there is no folder {options.ready_file.parent}")
     try:
-        listener = serving.listen(host, options.port)
+        listener = _serving.listen(host, options.port)
     except (OSError, OverflowError) as exc:
         return _failed(f"cannot listen on {options.host}:{options.port}: {exc}")
     try:
@@ -105,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     except database.DatabaseError as exc:
         listener.close()
         return _failed(f"--db: {exc}")
-    url = serving.url_of(listener)
+    url = _serving.url_of(listener)
     is_private = origin_guard.is_loopback(host)
     guard = origin_guard.OriginGuard(options.allow_host, everywhere=not is_private)
 

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
 from whisperr._broker.amqp_connection import Connection
 from whisperr._broker.errors import NoQueue
 from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
-from whisperr._relay.interfaces import Letter
+from whisperr._relay.interfaces import Depth, Letter, Waiting
 from whisperr._relay.rabbitmq import dead_letters
 from whisperr._relay.rabbitmq.inbox import RabbitInbox
 from whisperr._settings import BrokerUrl
 
 SECONDS = 10.0  # for a command
+BEAT = 5.0  # seconds for the answer
 HEARTBEAT = 60.0  # seconds; twice as long without a word, and the broker gives all to others
 
 
 class RabbitPresence:
     """The broker sees itself which relays are there; of apps nobody knows but those who have keys."""
 
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
     def beat(self) -> None:
-        """Heartbeats go over the connections of the inboxes."""
+        """Nobody needs a sign; whether the broker answers is worth knowing all the same."""
+        self._connection.ask(BEAT, lambda channel: channel.basic_qos(0, 0, False))
 
     def unserved(self, served: Iterable[str]) -> list[str]:
         return []
 
     def leave(self) -> None:
-        """There is nothing to leave."""
+        self._connection.leave()
 
 
 class RabbitBroker:
@@ -39,10 +44,19 @@ class RabbitBroker:
         self._connection = Connection(url)
 
     def presence(self, consumer: str, claim_after: float) -> RabbitPresence:
-        return RabbitPresence()
+        return RabbitPresence(Connection(self._url))
 
     def inbox(self, app: str, consumer: str, presence: RabbitPresence) -> RabbitInbox:
         return RabbitInbox(Connection(self._url, self._heartbeat), app, self._declare)
+
+    def waiting(self, apps: Sequence[str], seconds: float) -> Waiting:
+        connection = Connection(self._url)
+        try:
+            counts = {app: connection.look(queue_of(app), seconds)[0] for app in apps}
+            letters, _ = connection.look(DEAD_LETTER_QUEUE, seconds)
+            return Waiting({app: Depth(counts[app], None) for app in apps}, letters)
+        finally:
+            connection.leave()
 
     def status(self, apps: Iterable[str]) -> dict[str, Any]:
         rows = [self._queue(app, queue_of(app)) for app in sorted(apps)]

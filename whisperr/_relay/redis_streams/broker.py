@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, Sequence
 
 from whisperr._broker.redis_connection import Connection
-from whisperr._relay.interfaces import Letter
+from whisperr._relay.interfaces import Letter, Waiting
 from whisperr._relay.redis_streams import dead_letters
 from whisperr._relay.redis_streams.inbox import RedisInbox
 from whisperr._relay.redis_streams.presence import RedisPresence
-from whisperr._relay.redis_streams.status import status
+from whisperr._relay.redis_streams.status import status, waiting
 from whisperr._settings import BrokerUrl
 
 
@@ -25,6 +25,13 @@ class RedisBroker:
 
     def inbox(self, app: str, consumer: str, presence: RedisPresence) -> RedisInbox:
         return RedisInbox(Connection(self._url), app, consumer, presence)
+
+    def waiting(self, apps: Sequence[str], seconds: float) -> Waiting:
+        connection = Connection(self._url)
+        try:
+            return waiting(connection, apps, seconds)
+        finally:
+            connection.close()
 
     def status(self, apps: Iterable[str]) -> dict[str, Any]:
         return status(self._connection)  # it knows of all that have published

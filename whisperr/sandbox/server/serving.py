@@ -8,11 +8,12 @@ import signal
 import socket
 import threading
 from types import FrameType
-from typing import Callable, NamedTuple, cast
+from typing import Callable, NamedTuple
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from whisperr._serving import configuration
 from whisperr.sandbox.server.connection import protocol_class
 
 BACKLOG = 2048  # connections that may wait to be accepted
@@ -37,26 +38,6 @@ class _Server(uvicorn.Server):
         self._on_listening()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, not yet listening. Raises OSError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Naming the protocol matters: asyncio switches Nagle off only where it reads "TCP".
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        if os.name == "posix":  # elsewhere it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
 def serve(
     listener: socket.socket,
     app: ASGIApp,
@@ -65,21 +46,11 @@ def serve(
     exit_with_parent: bool,
 ) -> None:
     """Serve until SIGTERM, SIGINT or, if asked, the end of standard input."""
-    config = uvicorn.Config(
+    config = configuration(
         app,
         http=protocol_class(limits.head),
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        interface="asgi3",
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_config=None,
-        log_level="error",
         backlog=BACKLOG,
-        # Typed as whole seconds; it goes to loop.call_later, which takes fractions.
-        timeout_keep_alive=cast(int, limits.keep_alive),
+        timeout_keep_alive=limits.keep_alive,
         timeout_graceful_shutdown=EXIT_GRACE,
     )
     server = _Server(config, on_listening)
