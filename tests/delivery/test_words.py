@@ -445,6 +445,9 @@ HARMLESS = {
     "way.verb",
     # Of the relay: names of apps are snake_case, a relay's own name is host, process and random digits.
     "MAX_MESSAGE_BYTES",
+    "address",  # where a relay listens, by its option
+    "error.strerror or error",  # of listening
+    "monotonic() - seen",
     # Of a RabbitMQ: queues are named after apps; host and port make an address for py-amqp.
     "_QUEUE",
     "connection.generation",

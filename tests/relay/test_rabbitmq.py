@@ -27,6 +27,9 @@ from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
 
 QUEUE, DEAD = "whisperr.events.shop", "whisperr.dead-letters"
+# One worker of pytest-xdist has the broker of this module.
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
 KINDS = ("classic", "quorum")
 NOWHERE = "amqp://127.0.0.1:9"
 NO_SERVER = "http://127.0.0.1:9"

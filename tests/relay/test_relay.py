@@ -256,6 +256,23 @@ def test_an_acknowledgement_whose_answer_is_lost(
     assert len(own_redis.dead()) == 1
 
 
+def test_a_lost_answer_while_more_is_held(
+    own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """What was read beyond the batch is read again, and delivered once."""
+    begin = 0
+    for count in (1, 400, 400, 90, 90, 90):
+        publish(own_redis.url, range(begin, begin + count))
+        begin += count
+    with CuttingProxy(own_redis.port, b"XACK") as proxy, running_relay(
+        tmp_path, proxy.url, server.url, shop=key
+    ) as relay:
+        assert proxy.has_cut.wait(DEADLINE)
+        wait_for_all_settled(own_redis)
+        assert f"{begin} delivered, 0 dead letters" in relay.stop()
+    assert_all_arrived(server, key, begin)
+
+
 STRANGE: dict[str, tuple[dict[str, Any], str]] = {
     "foreign": ({"hello": "world"}, "it is no message of whisperr"),
     "future": ({"v": "2"}, "its format is of another version: a newer relay may deliver it"),
