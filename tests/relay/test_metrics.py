@@ -223,13 +223,10 @@ def test_a_frozen_broker(server: Sandbox, key: str, tmp_path: Path) -> None:
         tmp_path, redis.url, server.url, shop=key
     ) as (relay, place):
         assert wait_until(lambda: health(place)[0] == 200)
-        redis.send(signal.SIGSTOP)
-        try:
+        with redis.frozen():
             for _ in range(3):
                 assert scraped(place)["broker_up"] == {"": 0}
             assert wait_until(lambda: health(place)[0] == 503)
-        finally:
-            redis.send(signal.SIGCONT)
         assert wait_until(lambda: health(place)[0] == 200)
         assert wait_until(lambda: scraped(place)["broker_up"] == {"": 1})
         relay.stop()

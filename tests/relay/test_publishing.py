@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import pickle
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,12 +138,9 @@ def test_a_broker_that_is_frozen(own_redis: OwnRedis) -> None:
     with open_publisher(own_redis) as client:
         track(client, [1])
         assert client.flush()  # the connection is open
-        own_redis.send(signal.SIGSTOP)
-        try:
+        with own_redis.frozen():
             track(client, [2])
             assert not client.flush(0.2)
-        finally:
-            own_redis.send(signal.SIGCONT)
         assert client.flush()
     ids = [
         (event["properties"]["n"], event["context"]["$message_id"])

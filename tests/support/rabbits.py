@@ -15,6 +15,7 @@ import amqp
 from redis_server import free_port
 
 from support.deadlines import DEADLINE, generous, wait_until
+from support.freezing import freeze, thaw
 from support.parts import find_rabbitmq
 
 LARGEST = 2 << 20  # bytes of a message
@@ -95,9 +96,17 @@ class OwnRabbit:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def send(self, number: int) -> None:
-        """To the node."""
-        os.killpg(self._processes[-1].pid, number)
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing, for as long as the block lasts."""
+        script = self._processes[-1].pid
+        children = Path(f"/proc/{script}/task/{script}/children").read_text().split()
+        node = int(children[0]) if children else script  # unless the script became it
+        freeze(node)
+        try:
+            yield
+        finally:
+            thaw(node)
 
     def control(self, *arguments: str) -> str:
         """What an administrator's command answers."""

@@ -21,6 +21,7 @@ from redis_server import find_redis, free_port, launch
 
 from support.clients import NEVER, numbers_at, track
 from support.deadlines import DEADLINE, wait_until
+from support.freezing import freeze, thaw
 from support.groups import Group, started
 from whisperr import Whisperr
 from whisperr.cli._broker import ABOUT
@@ -57,9 +58,15 @@ class OwnRedis:
             self._process.kill()
             self._process.wait()
 
-    def send(self, number: int) -> None:
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """It does nothing, for as long as the block lasts."""
         assert self._process is not None
-        self._process.send_signal(number)
+        freeze(self._process.pid)
+        try:
+            yield
+        finally:
+            thaw(self._process.pid)
 
     def _answers(self) -> bool:
         with contextlib.suppress(redis.exceptions.RedisError):
