@@ -335,6 +335,18 @@ def test_all_arrives(queues: OwnRabbit, server: Sandbox, key: str, tmp_path: Pat
     assert queues.counts() == {QUEUE: (0, 0), DEAD: (0, 0)}
 
 
+def test_small_messages_fill_a_request(
+    queues: OwnRabbit, server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """Of one event each: the broker is asked for as many at once as a request takes."""
+    publish(queues.url, range(1200), max_batch_size=1)
+    with running_relay(tmp_path, queues.url, server.url, "--linger", "3", shop=key) as relay:
+        server.wait_for(key, 1200)
+        assert "1200 delivered" in relay.stop()
+    assert assert_all_arrived(server, key, 1200)["requests"] <= 4
+    assert queues.waiting(QUEUE) == 0
+
+
 def test_a_relay_is_killed_before_it_acknowledges(
     queues: OwnRabbit, server: Sandbox, key: str, tmp_path: Path
 ) -> None:

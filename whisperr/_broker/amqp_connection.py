@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from typing import Any, Callable, Mapping, NamedTuple, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import amqp
@@ -232,7 +232,7 @@ class Connection:
         self._connection.transport.sock.settimeout(max(SHORTEST, seconds))
 
     @contextlib.contextmanager
-    def _errors_are_ours(self) -> Any:
+    def _errors_are_ours(self) -> Iterator[None]:
         try:
             yield
         except errors.BrokerAlarm:

@@ -23,6 +23,7 @@ from whisperr._relay.rabbitmq.content import ABOUT, fields_of, headers_of
 
 SECONDS = 10.0  # for a command
 LEAST, MOST = 20, 2000  # messages of a prefetch
+WINDOW = 50  # reads after which the prefetch may become smaller
 
 
 class RabbitInbox:
@@ -35,6 +36,7 @@ class RabbitInbox:
         self._arrived: deque[Entry] = deque()
         self._unsettled: dict[int, None] = {}  # the tags that were given out, in their order
         self._prefetch = 0  # no consumer yet
+        self._largest = self._reads = 0  # batch, and number of reads, since the latest look
 
     def read(self, count: int, seconds: float) -> list[Entry]:
         """At most so many; waits for one at most these seconds."""
@@ -81,15 +83,24 @@ class RabbitInbox:
     # --- consuming
 
     def _consume(self, count: int) -> None:
-        """See that a batch of so many messages has the next one behind it, and not much more."""
-        wanted = max(LEAST, min(MOST, 2 * count))
-        is_right = self._prefetch / 4 <= wanted <= self._prefetch
-        if self._connection.is_open and is_right:
-            return
+        """See that a batch has the next one behind it, and not many more; ``count``: of its rest.
+
+        Without room for a whole batch none would ever be full. More are asked for at once, fewer
+        when no batch has wanted so many for some time.
+        """
         if not self._connection.is_open:
             self._forget()
-        self._prefetch = min(MOST, 2 * wanted)
-        self._connection.ask(SECONDS, self._begin)
+        in_batch = len(self._unsettled) - len(self._arrived) + count
+        self._largest = max(self._largest, in_batch)
+        wanted = max(LEAST, min(MOST, 2 * self._largest))
+        is_too_large = False
+        self._reads += 1
+        if self._reads == WINDOW:
+            is_too_large = self._prefetch > 4 * wanted
+            self._reads = self._largest = 0
+        if is_too_large or wanted > self._prefetch:
+            self._prefetch = wanted
+            self._connection.ask(SECONDS, self._begin)
 
     def _begin(self, channel: Any) -> None:
         """Begin to consume, or with another prefetch from here on: that holds for new consumers alone."""
