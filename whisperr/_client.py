@@ -464,9 +464,9 @@ def _prepare_publisher(url: BrokerUrl) -> None:
     try:
         producer_for(url)
     except ImportError as error:
-        package, extra = url.needs
+        name = url.package
         raise ValueError(
-            f"broker_url needs the package {package}: pip install 'whisperr[{extra}]' ({error})"
+            f"broker_url needs the package {name}: pip install 'whisperr[{name}]' ({error})"
         ) from None
 
 

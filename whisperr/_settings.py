@@ -94,9 +94,9 @@ class BrokerUrl(Key):
         return self.reveal().partition("://")[0].lower() in AMQP_SCHEMES
 
     @property
-    def needs(self) -> tuple[str, str]:
-        """A package, and the extra that brings it."""
-        return ("amqp", "amqp") if self.is_amqp else ("redis", "redis")
+    def package(self) -> str:
+        """Which speaks to it. Our extra that brings it has the same name."""
+        return "amqp" if self.is_amqp else "redis"
 
     def __repr__(self) -> str:
         return self.place

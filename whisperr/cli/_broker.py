@@ -23,8 +23,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     try:
         yield from _rabbitmq(settings, url) if url.is_amqp else _redis(settings, url)
     except ImportError:
-        package, extra = url.needs
-        yield wrong(ABOUT, f"The package {package} is missing.", f"pip install 'whisperr[{extra}]'")
+        name = url.package
+        yield wrong(ABOUT, f"The package {name} is missing.", f"pip install 'whisperr[{name}]'")
     except BrokerError as error:
         found = explain_broker(error, settings.place)
         yield wrong(ABOUT, found.what, found.change)

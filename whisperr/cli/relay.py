@@ -107,13 +107,16 @@ def run(options: argparse.Namespace) -> int:
 
     try:
         url = find("broker_url", {"broker_url": options.broker_url}, {}).value
+    except ValueError as error:
+        return _failed(str(error), 2)
+    try:
         broker = broker_at(url, options.declare)
     except ValueError as error:
         return _failed(str(error), 2)
     except ImportError as error:
-        package, extra = url.needs
+        name = url.package
         return _failed(
-            f"the relay needs the package {package}: pip install 'whisperr[{extra}]' ({error})"
+            f"the relay needs the package {name}: pip install 'whisperr[{name}]' ({error})"
         )
     try:
         return _run(options, url, broker)
