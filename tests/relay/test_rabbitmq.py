@@ -24,6 +24,9 @@ from support.relays import (
     running_relay,
 )
 from whisperr import Whisperr
+from whisperr._broker.amqp_connection import Connection
+from whisperr._relay.rabbitmq.broker import RabbitBroker, RabbitPresence
+from whisperr._settings import find
 from whisperr.sandbox import Sandbox
 
 QUEUE, DEAD = "whisperr.events.shop", "whisperr.dead-letters"
@@ -500,7 +503,13 @@ def test_status_and_doctor(
     own_rabbit.declare(DEAD)
     publish(own_rabbit.url, range(10))
     row = {"app": "shop", "messages": 1, "held": None, "age": None, "relays": 0}
-    assert command_json(own_rabbit.url, "status") == {"apps": [row], "dead_letters": 0}
+    found = {"apps": [row], "dead_letters": 0}
+    assert command_json(own_rabbit.url, "status") == found
+    monkeypatch.delenv("WHISPERR_KEY_SHOP")
+    (tmp_path / "keys.toml").write_text(f'shop = "{key}"\n')
+    keys = ("--keys", str(tmp_path / "keys.toml"))
+    assert command_json(own_rabbit.url, "status", *keys) == found
+    assert command_json(own_rabbit.url, *keys, "status") == found
     assert ("advice", "No relay takes") in _doctor(own_rabbit.url)
 
 
@@ -534,3 +543,29 @@ def test_the_broker_is_killed(server: Sandbox, key: str, tmp_path: Path) -> None
         server.wait_for(key, 500)
         relay.stop()
     assert_all_arrived(server, key, 500, resent=20)
+
+
+# --- one lane, held by its test
+
+
+def test_an_idle_relay_lives(own_rabbit: OwnRabbit) -> None:
+    """A relay that reads and gets nothing gives signs of life, or the broker would cut it."""
+    own_rabbit.declare(QUEUE)
+    own_rabbit.declare(DEAD)
+    url = find("broker_url", {"broker_url": own_rabbit.url}, {}).value
+    inbox = RabbitBroker(url, None, heartbeat=2).inbox(
+        "shop", "me", RabbitPresence(Connection(url))
+    )
+    try:
+        assert inbox.read(1, 0.0) == []
+        made = inbox._connection._connection
+        sent = made.bytes_sent  # frames
+
+        def has_beaten() -> bool:
+            assert inbox.read(1, 0.05) == []
+            return bool(made.bytes_sent > sent)
+
+        assert wait_until(has_beaten)
+        assert inbox._connection._connection is made
+    finally:
+        inbox.leave()

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+import uuid
+from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 Fields = Dict[bytes, bytes]  # of a message, see whisperr._broker.messages
 Entry = Tuple[bytes, Optional[Fields]]  # id, and None for one that was deleted while it was held
 
 
-class DeadLetter(NamedTuple):
+@dataclass(frozen=True)
+class DeadLetter:
     """What can't be delivered, and why."""
 
     fields: Fields  # of the message
     reason: str  # in our words
     status: int | None = None
     detail: str | None = None  # in the server's: may hold anything
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    at: int = field(default_factory=lambda: int(1000 * time.time()))  # milliseconds since 1970
 
 
 class Inbox(Protocol):

@@ -18,7 +18,7 @@ import threading
 from collections import deque
 from typing import Callable, Iterator, Sequence
 
-from whisperr._broker.errors import BrokerError, ComesAgain
+from whisperr._broker.errors import BrokerAlarm, BrokerError, ComesAgain
 from whisperr._broker.messages import IDENTITY, Damaged, Message, decode, fingerprint
 from whisperr._clock import monotonic
 from whisperr._delivery.answers import explain_answer, explain_broker, explain_no_answer
@@ -96,6 +96,7 @@ class Lane:
         self._stop = stop
         self._stop_at = stop_at
         self._held: deque[Held] = deque()
+        self._losses = 0  # of all that was held
         self._message_size = (20, 6000)  # events and bytes, of the latest
         self._said = ""  # the trouble that was told
 
@@ -132,8 +133,11 @@ class Lane:
         while not self._is_full() and not self._stop.is_set():
             left = GLANCE if until is None else until - monotonic()
             entries = self._inbox.read(self._wanted(), min(GLANCE, max(0.0, left)))
+            losses = self._losses
             for entry in entries:
                 self._take(entry)
+                if self._losses != losses:  # the rest of them comes again
+                    break
             if self._held and until is None:
                 until = monotonic() + self._linger
             if until is not None and monotonic() >= until and not entries:
@@ -158,18 +162,18 @@ class Lane:
     def _take(self, entry: Entry) -> None:
         """Hold a message; what can't be delivered is a dead letter at once."""
         name, fields = entry
+        self.held += 1
         if fields is None:  # deleted by somebody else
-            self._inbox.settle([name], ())
+            self._settle([name], [])
             return
         try:
             held = Held(name, fields, self._decoded(fields))
         except Damaged as error:
-            self._bury(name, DeadLetter(fields, str(error)))
+            self._settle([name], [DeadLetter(fields, str(error))])
         except ValueError:
-            self._bury(name, DeadLetter(fields, "its body is not one of whisperr"))
+            self._settle([name], [DeadLetter(fields, "its body is not one of whisperr")])
         else:
             self._held.append(held)
-            self.held += 1
             self._message_size = (held.count, max(1, len(held.message.body)))
 
     def _decoded(self, fields: Fields) -> Message:
@@ -179,11 +183,6 @@ class Lane:
         if not self.app and message.key not in (b"", self._fingerprint):
             raise Damaged("its client has another key than the relay")
         return message
-
-    def _bury(self, name: bytes, letter: DeadLetter) -> None:
-        self._inbox.settle([name], [letter])
-        self.dead += 1
-        self._told_dead(1, letter.reason)
 
     def _lost_broker(self, error: BrokerError) -> None:
         """What is held is the broker's, too, and is read again from there."""
@@ -197,11 +196,15 @@ class Lane:
         """One batch of what is held. False: the API takes nothing now, or no time is left."""
         batch = self._batch()
         done: list[Held] = []
+        losses = self._losses
         goes_on = self._send(batch, done)
         finished = {held.entry for held in done}
         left = [held for held in batch if held.entry not in finished]
-        self._held.extendleft(reversed(left))
-        settled = not done or self._settle(done)
+        if self._losses == losses:
+            self._held.extendleft(reversed(left))  # else they come again
+        ids = [held.entry for held in done]
+        dead = [letter for held in done for letter in held.dead]
+        settled = not done or self._settle(ids, dead)
         if not goes_on:
             self._idle(HOLD)
         return goes_on and settled
@@ -317,28 +320,29 @@ class Lane:
 
     # --- back to the broker
 
-    def _settle(self, done: list[Held]) -> bool:
+    def _settle(self, ids: Sequence[bytes], dead: Sequence[DeadLetter]) -> bool:
         """Again and again, while the broker is not there: what was delivered shall not come twice."""
-        ids = [held.entry for held in done]
-        dead = [letter for held in done for letter in held.dead]
         while True:
             try:
                 self._inbox.settle(ids, dead)
                 break
             except ComesAgain:
                 return True
+            except BrokerAlarm as error:  # nothing is lost; a letter is under way
+                self._broker_trouble(error)
             except BrokerError as error:
                 self._broker_trouble(error)
                 self._lose()
             if not self._waits_for_broker():
                 return False
-        self.held = max(0, self.held - len(done))
+        self.held = max(0, self.held - len(ids))
         self.dead += len(dead)
         if dead:
             self._told_dead(len(dead), dead[0].reason)
         return True
 
     def _lose(self) -> None:
+        self._losses += 1
         self._held.clear()
         self.held = 0
         self._inbox.lose()
@@ -347,7 +351,7 @@ class Lane:
         """False: no time is left."""
         stop_at = self._stop_at()
         if stop_at is None:
-            self._stop.wait(BROKER_PAUSE)
+            self._idle(BROKER_PAUSE)
             return True
         left = stop_at - monotonic()
         threading.Event().wait(min(BROKER_PAUSE / 10, max(0.0, left)))

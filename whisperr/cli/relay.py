@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("WHISPERR_BASE_URL") or DEFAULT_BASE_URL,
         help=f"(default: $WHISPERR_BASE_URL, or {DEFAULT_BASE_URL})",
     )
-    _keys_argument(parser)
+    _keys_argument(parser, None)
     parser.add_argument(
         "--listen",
         metavar="[HOST:]PORT",
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     status = actions.add_parser("status", help="what waits, and which relays are there")
     _broker_argument(status, argparse.SUPPRESS)
-    _keys_argument(status)
+    _keys_argument(status, argparse.SUPPRESS)
     status.add_argument("--json", action="store_true", help="for programs")
     letters = actions.add_parser("dead-letters", help="what can't be delivered, and why")
     _letter_arguments(letters.add_subparsers(dest="what", metavar="WHAT", required=True))
@@ -89,8 +89,9 @@ def _broker_argument(parser: argparse.ArgumentParser, default: Any) -> None:
     )
 
 
-def _keys_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--keys", metavar="FILE", help="the keys, by the name of the app")
+def _keys_argument(parser: argparse.ArgumentParser, default: Any) -> None:
+    about = "the keys, by the name of the app"
+    parser.add_argument("--keys", metavar="FILE", default=default, help=about)
 
 
 def _seconds(parser: argparse.ArgumentParser, name: str, default: float, about: str) -> None:
@@ -306,9 +307,10 @@ def _wanted(options: argparse.Namespace, broker: Broker) -> list[Letter]:
     """ValueError: none were named, or one of them is not there."""
     if options.all == bool(options.ids):
         raise ValueError("name dead letters by their ids, or all of them by --all")
-    found = {letter.id: letter for letter in broker.letters()}
+    letters = list(broker.letters())
     if options.all:
-        return list(found.values())
+        return letters
+    found = {letter.id: letter for letter in letters}
     missing = [name for name in options.ids if name not in found]
     if missing:
         raise ValueError(f"there is no dead letter {missing[0]}")

@@ -42,12 +42,14 @@ class RabbitBroker:
         self._declare = declare
         self._heartbeat = heartbeat
         self._connection = Connection(url)
+        self._outgoing = Connection(url)  # an error over this one does not give letters back
 
     def presence(self, consumer: str, claim_after: float) -> RabbitPresence:
         return RabbitPresence(Connection(self._url))
 
     def inbox(self, app: str, consumer: str, presence: RabbitPresence) -> RabbitInbox:
-        return RabbitInbox(Connection(self._url, self._heartbeat), app, self._declare)
+        connection = Connection(self._url, self._heartbeat)
+        return RabbitInbox(connection, Connection(self._url), app, self._declare)
 
     def waiting(self, apps: Sequence[str], seconds: float) -> Waiting:
         connection = Connection(self._url)
@@ -78,10 +80,11 @@ class RabbitBroker:
         return dead_letters.letters(self._connection)
 
     def send_again(self, letter: Letter) -> bool:
-        return dead_letters.send_again(self._connection, letter)
+        return dead_letters.send_again(self._connection, self._outgoing, letter)
 
     def delete(self, letter: Letter) -> None:
         dead_letters.delete(self._connection, letter)
 
     def close(self) -> None:
         self._connection.leave()
+        self._outgoing.leave()

@@ -35,14 +35,17 @@ def _get(channel: Any) -> Any:
     return channel.basic_get(DEAD_LETTER_QUEUE)
 
 
-def send_again(connection: Connection, letter: Letter) -> bool:
-    """Put its message back into the queue of its app, confirmed. False: it names none."""
+def send_again(connection: Connection, outgoing: Connection, letter: Letter) -> bool:
+    """Put its message back into the queue of its app, confirmed. False: it names none that there is."""
     app = letter.message.get(b"app")
     if app is None:
         return False
     body, headers = headers_of(letter.message)
     queue = queue_of(app.decode("utf-8", "replace"))
-    connection.publish(queue, Content(body, headers), SECONDS)
+    try:
+        outgoing.publish(queue, Content(body, headers), SECONDS)
+    except NoQueue:
+        return False
     delete(connection, letter)
     return True
 

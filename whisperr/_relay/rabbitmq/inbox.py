@@ -10,8 +10,6 @@ long enough for any request.
 
 from __future__ import annotations
 
-import time
-import uuid
 from collections import deque
 from typing import Any, Iterable, Sequence
 
@@ -23,14 +21,21 @@ from whisperr._relay.rabbitmq.content import ABOUT, fields_of, headers_of
 
 SECONDS = 10.0  # for a command
 LEAST, MOST = 20, 2000  # messages of a prefetch
+MOST_HEADERS = 64 * 1024  # characters; all of a message's have to fit into 128 KiB
 WINDOW = 50  # reads after which the prefetch may become smaller
 
 
 class RabbitInbox:
     """The queue of one app, for one relay."""
 
-    def __init__(self, connection: Connection, app: str, declare: str | None) -> None:
+    def __init__(
+        self, connection: Connection, letters: Connection, app: str, declare: str | None
+    ) -> None:
         self._connection = connection
+        # Another one: whoever waits for a confirm takes in all that is pushed, and an alarm blocks who
+        # publishes.
+        self._letters = letters
+        self._written: set[str] = set()  # ids of letters: confirmed, their messages not settled
         self._queue = queue_of(app)
         self._declare = declare
         self._arrived: deque[Entry] = deque()
@@ -44,14 +49,17 @@ class RabbitInbox:
         wait = seconds
         while len(self._arrived) < count and self._connection.drain(wait):
             wait = 0.0
+        self._connection.keep_alive()
         return [self._arrived.popleft() for _ in range(min(count, len(self._arrived)))]
 
     def settle(self, ids: Sequence[bytes], dead: Iterable[DeadLetter]) -> None:
         """First the letters, confirmed one by one, then all acknowledgements at once."""
         tags = sorted(self._tag(each) for each in ids)
         for letter in dead:
-            self._connection.publish(DEAD_LETTER_QUEUE, _content(letter), SECONDS)
-            self._tag(ids[0])  # not over a connection that is another one since
+            if letter.id not in self._written:
+                self._letters.publish(DEAD_LETTER_QUEUE, _content(letter), SECONDS)
+                self._written.add(letter.id)
+        self._written.clear()
         for tag in tags:
             self._unsettled.pop(tag, None)
         first_left = next(iter(self._unsettled), None)
@@ -69,6 +77,7 @@ class RabbitInbox:
     def lose(self) -> None:
         """Give it all back, to whoever comes first."""
         self._connection.close()
+        self._letters.close()
         self._forget()
 
     def keep_alive(self) -> None:
@@ -79,6 +88,7 @@ class RabbitInbox:
 
     def leave(self) -> None:
         self._connection.leave()
+        self._letters.leave()
 
     # --- consuming
 
@@ -122,6 +132,7 @@ class RabbitInbox:
     def _forget(self) -> None:
         self._arrived.clear()
         self._unsettled.clear()
+        self._written.clear()
         self._prefetch = 0
 
     def _tag(self, entry: bytes) -> int:
@@ -156,8 +167,10 @@ def _content(letter: DeadLetter) -> Content:
         "reason": letter.reason,
         "status": letter.status or "",
         "detail": letter.detail or "",
-        "at": int(1000 * time.time()),
+        "at": letter.at,
     }
     headers = {ABOUT + name: value for name, value in about.items()}
     body, original = headers_of(letter.fields)
-    return Content(body, {**original, **headers}, uuid.uuid4().hex)
+    if sum(len(name) + len(value) for name, value in original.items()) > MOST_HEADERS:
+        original = {}  # nothing of ours has so many
+    return Content(body, {**original, **headers}, letter.id)

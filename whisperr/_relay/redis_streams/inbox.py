@@ -7,7 +7,6 @@ changed nothing.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Iterable, Sequence
 
 from whisperr._broker.errors import BrokerError, BrokerRefusal, NoGroup
@@ -140,7 +139,7 @@ class RedisInbox:
             "reason": letter.reason,
             "status": letter.status or "",
             "detail": letter.detail or "",
-            "at": int(1000 * time.time()),
+            "at": letter.at,
         }
         parts: list[Argument] = [part for item in about.items() for part in item]
         for name, value in letter.fields.items():
