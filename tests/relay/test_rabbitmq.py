@@ -335,7 +335,7 @@ def test_all_arrives(queues: OwnRabbit, server: Sandbox, key: str, tmp_path: Pat
     ledger = assert_all_arrived(server, key, 1000)
     assert (ledger["identities"], ledger["identities_twice"]) == (1, 0)
     assert ledger["requests"] <= 4
-    assert queues.counts() == {QUEUE: (0, 0), DEAD: (0, 0)}
+    assert wait_until(lambda: queues.counts() == {QUEUE: (0, 0), DEAD: (0, 0)})
 
 
 def test_small_messages_fill_a_request(
@@ -429,11 +429,12 @@ def test_poison_is_split_out_and_can_be_sent_again(
         server.clear_faults(key)
         status, said = command(queues.url, "dead-letters", "send", rows[0]["id"])
         assert (status, said) == (0, "1 of 1 dead letters are messages again\n")
+        assert wait_until(lambda: queues.waiting(DEAD) == len(poison) - 1)
         assert command(queues.url, "dead-letters", "send", "--all")[0] == 0
         server.wait_for(key, 100)
         relay.stop()
     assert_all_arrived(server, key, 100)
-    assert queues.counts() == {QUEUE: (0, 0), DEAD: (0, 0)}
+    assert wait_until(lambda: queues.counts() == {QUEUE: (0, 0), DEAD: (0, 0)})
 
 
 STRANGE: dict[str, tuple[dict[str, Any], bytes, str]] = {
@@ -472,7 +473,7 @@ def test_what_is_not_ours(own_rabbit: OwnRabbit, server: Sandbox, key: str, tmp_
     assert reasons == sorted(reason for _, _, reason in STRANGE.values())
     assert any(letter.headers.get("hello") == "world" for letter in dead)
     status, said = command(own_rabbit.url, "dead-letters", "purge", "--all")
-    assert (status, own_rabbit.waiting(DEAD)) == (1, len(STRANGE)), said
+    assert status == 1 and wait_until(lambda: own_rabbit.waiting(DEAD) == len(STRANGE)), said
     assert command(own_rabbit.url, "dead-letters", "purge", "--all", "--yes")[0] == 0
     assert own_rabbit.waiting(DEAD) == 0
 

@@ -181,7 +181,7 @@ class OwnRabbit:
         return list(self.ask(take))
 
     def counts(self) -> dict[str, tuple[int, int]]:
-        """By queue: the messages that wait, and those that somebody holds."""
+        """By queue: the messages that wait, and those that somebody holds; as of some seconds ago."""
         said = self.control("list_queues", "name", "messages_ready", "messages_unacknowledged")
         rows = [line.split() for line in said.splitlines()]
         return {
