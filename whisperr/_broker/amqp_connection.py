@@ -62,8 +62,7 @@ class Connection:
         self._options = {**options_of(url), "heartbeat": heartbeat}
         self._connection: Any = None  # of py-amqp, which is untyped
         self._channel: Any = None
-        #: counts the connections: what came over one can't be settled over another
-        self.generation = 0
+        self._generation = 0  # what came over one connection can't be settled over another
         self._published = 0  # over this connection; the number of the latest
         self._confirmed: dict[int, errors.BrokerError | None] = {}  # by number: None for yes
         self._unanswered: tuple[str, Content] | None = None  # the latest, during an alarm
@@ -87,15 +86,22 @@ class Connection:
         found = self.ask(seconds, lambda channel: channel.queue_declare(queue, passive=True))
         return found.message_count, found.consumer_count
 
+    def name_of(self, tag: int) -> bytes:
+        """Of a delivery, among all connections that this one was and will be."""
+        return b"%d-%d" % (self._generation, tag)
+
+    def tag_of(self, name: bytes) -> int:
+        """To settle it by. ComesAgain: it came over a connection that is gone."""
+        generation, _, tag = name.partition(b"-")
+        if not self.is_open or int(generation) != self._generation:
+            raise errors.ComesAgain
+        return int(tag)
+
     def drain(self, seconds: float) -> bool:
         """Take in one thing that the broker sends. False: nothing came."""
         with self._errors_are_ours():
             self._opened(seconds)
-            try:
-                self._connection.drain_events(timeout=max(SHORTEST, seconds))
-            except socket.timeout:
-                return False
-            return True
+            return self._take_in(seconds)
 
     def keep_alive(self) -> None:
         """Once a second or so while nothing else is asked of it: say that we live, hear that it does."""
@@ -178,9 +184,12 @@ class Connection:
                 raise errors.BrokerAlarm("it takes no message")
             self._take_in(left)
 
-    def _take_in(self, seconds: float) -> None:
-        with contextlib.suppress(socket.timeout):
+    def _take_in(self, seconds: float) -> bool:
+        try:
             self._connection.drain_events(timeout=max(SHORTEST, seconds))
+        except socket.timeout:
+            return False
+        return True
 
     def _on_ack(self, number: int, multiple: bool) -> None:
         self._answer(number, multiple, None)
@@ -210,7 +219,7 @@ class Connection:
             self._connection = connection
             self._is_blocked, self._blocked_until = False, 0.0
             self._published, self._confirmed = 0, {}
-            self.generation += 1
+            self._generation += 1
             connection.connect()
             self._limit(seconds)
             channel: Any = connection.channel()

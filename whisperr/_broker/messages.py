@@ -40,26 +40,25 @@ class Message(NamedTuple):
 
     def fields(self) -> list[bytes]:
         """As a broker takes them: name, value, name, value."""
-        named = {
+        named = {**self._about_body(), b"body": self.body}
+        return [part for item in named.items() for part in item]
+
+    def headers(self) -> dict[str, str | int]:
+        """The same without the body, for a broker whose messages have headers."""
+        texts = {
+            name.decode(): value.decode("ascii", "replace")
+            for name, value in self._about_body().items()
+        }
+        return {**texts, "n": self.records}
+
+    def _about_body(self) -> dict[bytes, bytes]:
+        return {
             b"v": VERSION,
             b"app": self.app.encode(),
             b"key": self.key,
             b"kind": self.kind,
             b"id": self.id,
             b"n": b"%d" % self.records,
-            b"body": self.body,
-        }
-        return [part for item in named.items() for part in item]
-
-    def headers(self) -> dict[str, str | int]:
-        """The same without the body, for a broker whose messages have headers."""
-        return {
-            "v": VERSION.decode(),
-            "app": self.app,
-            "key": self.key.decode(),
-            "kind": self.kind.decode(),
-            "id": self.id.decode("ascii", "replace"),
-            "n": self.records,
         }
 
 

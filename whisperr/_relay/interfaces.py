@@ -22,6 +22,15 @@ class DeadLetter:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     at: int = field(default_factory=lambda: int(1000 * time.time()))  # milliseconds since 1970
 
+    def about(self) -> dict[str, str | int]:
+        """What is written beside the message."""
+        return {
+            "reason": self.reason,
+            "status": self.status or "",
+            "detail": self.detail or "",
+            "at": self.at,
+        }
+
 
 class Inbox(Protocol):
     """One app's messages, for one relay. What it has read is its own until it is settled."""

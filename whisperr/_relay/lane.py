@@ -90,7 +90,7 @@ class Lane:
         self._settings = settings
         self._broker = broker  # its URL, without a password
         self._inbox = inbox
-        self._transport = Transport(settings, self._pause, stop_at)
+        self._transport = Transport(settings, self._idle, stop_at)
         self._fingerprint = fingerprint(settings.key.reveal())
         self._linger = linger
         self._stop = stop
@@ -294,10 +294,6 @@ class Lane:
     def _post_body(self, events: Sequence[bytes], count: int) -> Reply:
         what = f"{count} events" if says_all() else ""
         return self._transport.send(EVENTS_PATH, body_of(events), None, what, count)
-
-    def _pause(self, seconds: float) -> bool:
-        """Between two attempts. False: there shall be none."""
-        return self._idle(seconds)
 
     def _idle(self, seconds: float) -> bool:
         """Wait, without being silent to the broker. False: it shall end."""

@@ -103,40 +103,36 @@ def _seconds(parser: argparse.ArgumentParser, name: str, default: float, about: 
 def run(options: argparse.Namespace) -> int:
     if not options.broker_url:
         return _failed("name the broker: --broker-url, or WHISPERR_BROKER_URL", 2)
-    from whisperr._broker import errors
     from whisperr._relay.brokers import broker_at
 
     try:
         url = find("broker_url", {"broker_url": options.broker_url}, {}).value
-    except ValueError as error:
-        return _failed(str(error), 2)
-    try:
-        broker = broker_at(url, options.declare)
-    except ValueError as error:
-        return _failed(str(error), 2)
-    except ImportError as error:
-        name = url.package
-        return _failed(
-            f"the relay needs the package {name}: pip install 'whisperr[{name}]' ({error})"
-        )
-    try:
+        try:
+            broker = broker_at(url, options.declare)
+        except ImportError as error:
+            name = url.package
+            return _failed(
+                f"the relay needs the package {name}: pip install 'whisperr[{name}]' ({error})"
+            )
         return _run(options, url, broker)
     except ValueError as error:
         return _failed(str(error), 2)
-    except errors.BrokerError as error:
-        from whisperr._delivery.answers import explain_broker
-
-        found = explain_broker(error, url.place)
-        return _failed(f"{found.what} {found.change}")
 
 
 def _run(options: argparse.Namespace, url: BrokerUrl, broker: Broker) -> int:
+    from whisperr._broker.errors import BrokerError
+
     try:
         if options.action == "status":
             return _status(options, url, broker)
         if options.action == "dead-letters":
             return _WHATS[options.what][0](options, broker)
         return _relay(options, url, broker)
+    except BrokerError as error:
+        from whisperr._delivery.answers import explain_broker
+
+        found = explain_broker(error, url.place)
+        return _failed(f"{found.what} {found.change}")
     finally:
         broker.close()
 

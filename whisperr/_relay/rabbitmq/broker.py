@@ -9,10 +9,9 @@ from whisperr._broker.errors import NoQueue
 from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
 from whisperr._relay.interfaces import Depth, Letter, Waiting
 from whisperr._relay.rabbitmq import dead_letters
-from whisperr._relay.rabbitmq.inbox import RabbitInbox
+from whisperr._relay.rabbitmq.inbox import SECONDS, RabbitInbox
 from whisperr._settings import BrokerUrl
 
-SECONDS = 10.0  # for a command
 BEAT = 5.0  # seconds for the answer
 HEARTBEAT = 60.0  # seconds; twice as long without a word, and the broker gives all to others
 

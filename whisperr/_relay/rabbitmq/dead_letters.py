@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 from whisperr._broker.amqp_connection import Connection, Content
-from whisperr._broker.errors import ComesAgain, NoQueue
+from whisperr._broker.errors import NoQueue
 from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
 from whisperr._relay.interfaces import Letter
 from whisperr._relay.rabbitmq.content import about_of, fields_of, headers_of
+from whisperr._relay.rabbitmq.inbox import SECONDS
 
-SECONDS = 10.0  # for a command
+NAME = "tag"  # in what is about a letter: by which it is settled
 
 
 def letters(connection: Connection) -> Iterator[Letter]:
@@ -26,8 +27,7 @@ def letters(connection: Connection) -> Iterator[Letter]:
             return
         if message is None:
             return
-        tag = f"{connection.generation}-{message.delivery_tag}"
-        about = {**about_of(message), "tag": tag}
+        about = {**about_of(message), NAME: connection.name_of(message.delivery_tag).decode()}
         yield Letter(str(message.properties.get("message_id", "")), about, fields_of(message))
 
 
@@ -52,7 +52,5 @@ def send_again(connection: Connection, outgoing: Connection, letter: Letter) -> 
 
 def delete(connection: Connection, letter: Letter) -> None:
     """ComesAgain: the connection broke meanwhile, it is a dead letter as before."""
-    generation, _, tag = letter.about["tag"].partition("-")
-    if not connection.is_open or int(generation) != connection.generation:
-        raise ComesAgain
-    connection.ask(SECONDS, lambda channel: channel.basic_ack(int(tag)))
+    tag = connection.tag_of(letter.about[NAME].encode())
+    connection.ask(SECONDS, lambda channel: channel.basic_ack(tag))

@@ -14,7 +14,6 @@ from collections import deque
 from typing import Any, Iterable, Sequence
 
 from whisperr._broker.amqp_connection import Connection, Content
-from whisperr._broker.errors import ComesAgain
 from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
 from whisperr._relay.interfaces import DeadLetter, Entry
 from whisperr._relay.rabbitmq.content import ABOUT, fields_of, headers_of
@@ -54,7 +53,7 @@ class RabbitInbox:
 
     def settle(self, ids: Sequence[bytes], dead: Iterable[DeadLetter]) -> None:
         """First the letters, confirmed one by one, then all acknowledgements at once."""
-        tags = sorted(self._tag(each) for each in ids)
+        tags = sorted(map(self._connection.tag_of, ids))
         for letter in dead:
             if letter.id not in self._written:
                 self._letters.publish(DEAD_LETTER_QUEUE, _content(letter), SECONDS)
@@ -126,20 +125,13 @@ class RabbitInbox:
     def _take(self, message: Any) -> None:
         tag = int(message.delivery_tag)
         self._unsettled[tag] = None
-        entry = b"%d-%d" % (self._connection.generation, tag)
-        self._arrived.append((entry, fields_of(message)))
+        self._arrived.append((self._connection.name_of(tag), fields_of(message)))
 
     def _forget(self) -> None:
         self._arrived.clear()
         self._unsettled.clear()
         self._written.clear()
         self._prefetch = 0
-
-    def _tag(self, entry: bytes) -> int:
-        generation, _, tag = entry.partition(b"-")
-        if not self._connection.is_open or int(generation) != self._connection.generation:
-            raise ComesAgain
-        return int(tag)
 
 
 def declare(channel: Any, queue: str, kind: str | None) -> None:
@@ -163,13 +155,7 @@ def _version(channel: Any) -> int:
 
 
 def _content(letter: DeadLetter) -> Content:
-    about: dict[str, str | int] = {
-        "reason": letter.reason,
-        "status": letter.status or "",
-        "detail": letter.detail or "",
-        "at": letter.at,
-    }
-    headers = {ABOUT + name: value for name, value in about.items()}
+    headers = {ABOUT + name: value for name, value in letter.about().items()}
     body, original = headers_of(letter.fields)
     if sum(len(name) + len(value) for name, value in original.items()) > MOST_HEADERS:
         original = {}  # nothing of ours has so many

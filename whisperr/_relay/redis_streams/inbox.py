@@ -134,13 +134,7 @@ class RedisInbox:
             self._call("XGROUP", "DELCONSUMER", self._stream, GROUP, self._consumer)
 
     def _add(self, letter: DeadLetter) -> tuple[Argument, ...]:
-        about: dict[str, Argument] = {
-            "stream": self._stream,
-            "reason": letter.reason,
-            "status": letter.status or "",
-            "detail": letter.detail or "",
-            "at": letter.at,
-        }
+        about: dict[str, Argument] = {"stream": self._stream, **letter.about()}
         parts: list[Argument] = [part for item in about.items() for part in item]
         for name, value in letter.fields.items():
             parts += (ORIGINAL + name, value)
