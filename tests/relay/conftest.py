@@ -11,11 +11,24 @@ from support.rabbits import OwnRabbit, own_rabbit_in
 from support.relays import OwnRedis, own_redis_with_a_file
 
 
+def _new_redis(folders: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    need("redis")
+    with own_redis_with_a_file(folders.mktemp("redis")) as made:
+        yield made
+
+
+def _new_rabbit(folders: pytest.TempPathFactory) -> Iterator[OwnRabbit]:
+    need("rabbitmq")
+    with own_rabbit_in(folders.mktemp("rabbitmq")) as made:
+        yield made
+
+
+# --- one for all tests of a worker
+
+
 @pytest.fixture(scope="session")
 def _redis_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
-    need("redis")
-    with own_redis_with_a_file(tmp_path_factory.mktemp("redis")) as made:
-        yield made
+    yield from _new_redis(tmp_path_factory)
 
 
 @pytest.fixture
@@ -26,12 +39,23 @@ def own_redis(_redis_of_session: OwnRedis) -> OwnRedis:
 
 @pytest.fixture(scope="session")
 def _rabbit_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRabbit]:
-    need("rabbitmq")
-    with own_rabbit_in(tmp_path_factory.mktemp("rabbitmq")) as made:
-        yield made
+    yield from _new_rabbit(tmp_path_factory)
 
 
 @pytest.fixture
 def own_rabbit(_rabbit_of_session: OwnRabbit) -> OwnRabbit:
     _rabbit_of_session.clear("whisperr.events.shop", "whisperr.events", "whisperr.dead-letters")
     return _rabbit_of_session
+
+
+# --- a test's own, which it may kill
+
+
+@pytest.fixture
+def mortal_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRedis]:
+    yield from _new_redis(tmp_path_factory)
+
+
+@pytest.fixture
+def mortal_rabbit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnRabbit]:
+    yield from _new_rabbit(tmp_path_factory)

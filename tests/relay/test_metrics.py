@@ -25,7 +25,6 @@ from support.relays import (
     OwnRedis,
     RunningRelay,
     command,
-    own_redis_with_a_file,
     publish,
     running_relay,
 )
@@ -176,14 +175,12 @@ def test_without_the_option_nothing_listens(
         assert "metrics" not in relay.stop()
 
 
-def test_the_broker_is_killed_for_a_while(server: Sandbox, key: str, tmp_path: Path) -> None:
+def test_the_broker_is_killed_for_a_while(
+    server: Sandbox, key: str, tmp_path: Path, mortal_redis: OwnRedis
+) -> None:
     """The health says so, and a scrape has all that the relay knows by itself; then all is as before."""
-    need("redis")
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with own_redis_with_a_file(folder) as redis, observed_relay(
-        tmp_path, redis.url, server.url, shop=key
-    ) as (relay, place):
+    redis = mortal_redis
+    with observed_relay(tmp_path, redis.url, server.url, shop=key) as (relay, place):
         publish(redis.url, range(10))
         assert wait_until(lambda: scraped(place)["delivered_total"] == {"shop": 10})
         assert wait_until(lambda: health(place)[0] == 200)
@@ -214,14 +211,10 @@ def test_a_broker_that_was_never_there(server: Sandbox, key: str, tmp_path: Path
         relay.stop()
 
 
-def test_a_frozen_broker(server: Sandbox, key: str, tmp_path: Path) -> None:
+def test_a_frozen_broker(server: Sandbox, key: str, tmp_path: Path, mortal_redis: OwnRedis) -> None:
     """It takes connections and answers nothing: scrapes are answered while it does."""
-    need("redis")
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with own_redis_with_a_file(folder) as redis, observed_relay(
-        tmp_path, redis.url, server.url, shop=key
-    ) as (relay, place):
+    redis = mortal_redis
+    with observed_relay(tmp_path, redis.url, server.url, shop=key) as (relay, place):
         assert wait_until(lambda: health(place)[0] == 200)
         with redis.frozen():
             for _ in range(3):
@@ -359,19 +352,13 @@ def test_what_is_no_address(key: str, tmp_path: Path, address: str) -> None:
 @pytest.mark.parametrize("host", ["localhost", "[::1]"])
 def test_a_host_that_is_named(server: Sandbox, key: str, tmp_path: Path, host: str) -> None:
     """By its name, or by an address of either kind."""
-    if host == "[::1]" and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
+    if host == "[::1]":
+        need("IPv6")
     nowhere, listen = "redis://127.0.0.1:9", ("--listen", f"{host}:0")
     with running_relay(tmp_path, nowhere, server.url, *listen, shop=key) as relay:
         found = re.search(r"health at http://(\S+)/healthz", relay.said())
         assert found is not None and health(found[1])[0] == 503
         relay.stop()
-
-
-def has_ipv6() -> bool:
-    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
-        return True
-    return False
 
 
 @pytest.mark.parametrize("package", ["prometheus_client", "starlette", "uvicorn"])

@@ -15,7 +15,7 @@ import pytest
 from support import run_program
 from support.clients import NEVER, Reports, assert_closed, track
 from support.deadlines import generous
-from support.relays import EVENTS, OwnRedis
+from support.relays import EVENTS, IMPORTS, OwnRedis
 from support.tls import https_before
 from whisperr import Whisperr
 
@@ -212,37 +212,9 @@ def test_a_fork_with_an_open_connection(own_redis: OwnRedis, tmp_path: Path) -> 
     )  # the child that tracks has its parent's number
 
 
-IMPORTS = """
-import os, sys
-
-class Watcher:
-    def find_spec(self, name, path=None, target=None):
-        if watching:
-            os.write(2, ("looked for %s\\n" % name).encode())
-        return None
-
-watching = False
-sys.meta_path.insert(0, Watcher())
-from whisperr import Whisperr
-client = Whisperr(broker_url=sys.argv[1], app="shop", max_retries=0, flush_at=10**6)
-nowhere = Whisperr(broker_url="redis://127.0.0.1:9", app="shop", max_retries=0, flush_at=10**6)
-watching = True
-for each, settled in ((client, True), (nowhere, False)):
-    each.track("user", "it_happened", {"n": 1})
-    assert each.flush() is settled
-pid = os.fork()
-if pid == 0:
-    client.track("user", "it_happened", {"n": 2})
-    sys.exit(not client.flush())
-assert os.waitpid(pid, 0)[1] == 0
-nowhere.shutdown(0)
-watching = False
-"""
-
-
 def test_nothing_is_imported_after_the_client_is_made(own_redis: OwnRedis, tmp_path: Path) -> None:
     """Or a fork in the middle of it would leave a child with a locked module."""
-    said = run_program(IMPORTS, tmp_path, arguments=[own_redis.url]).stderr
+    said = run_program(IMPORTS, tmp_path, arguments=[own_redis.url, NOWHERE]).stderr
     assert "looked for" not in said, said
 
 

@@ -13,9 +13,9 @@ import pytest
 from support import run_program
 from support.clients import NEVER, Reports, assert_closed, numbers_at, track
 from support.deadlines import DEADLINE, generous, wait_until
-from support.parts import need
-from support.rabbits import LARGEST, OwnRabbit, own_rabbit_in
+from support.rabbits import LARGEST, OwnRabbit
 from support.relays import (
+    IMPORTS,
     assert_all_arrived,
     command,
     command_json,
@@ -267,35 +267,12 @@ def test_children_of_multiprocessing(own_rabbit: OwnRabbit, tmp_path: Path) -> N
     assert sorted(numbers(own_rabbit)) == [*range(7), *range(101, 107)]
 
 
-IMPORTS = """
-import os, sys
-
-class Watcher:
-    def find_spec(self, name, path=None, target=None):
-        if watching:
-            os.write(2, ("looked for %s\\n" % name).encode())
-        return None
-
-watching = False
-sys.meta_path.insert(0, Watcher())
-from whisperr import Whisperr
-client = Whisperr(broker_url=sys.argv[1], app="shop", max_retries=0, flush_at=10**6)
-nowhere = Whisperr(broker_url="amqp://127.0.0.1:9", app="shop", max_retries=0, flush_at=10**6)
-watching = True
-for each, settled in ((client, True), (nowhere, False)):
-    each.track("user", "it_happened", {"n": 1})
-    assert each.flush() is settled
-watching = False
-nowhere.shutdown(0)
-"""
-
-
 def test_nothing_is_imported_after_the_client_is_made(
     own_rabbit: OwnRabbit, tmp_path: Path
 ) -> None:
     """Or a fork in the middle of it would leave a child with a locked module."""
     own_rabbit.declare(QUEUE)
-    said = run_program(IMPORTS, tmp_path, arguments=[own_rabbit.url]).stderr
+    said = run_program(IMPORTS, tmp_path, arguments=[own_rabbit.url, NOWHERE]).stderr
     assert "looked for" not in said, said
 
 
@@ -521,13 +498,13 @@ def _doctor(url: str) -> set[tuple[str, str]]:
     return {(level, phrase) for level, what in said for phrase in phrases if phrase in what}
 
 
-def test_the_broker_is_killed(server: Sandbox, key: str, tmp_path: Path) -> None:
+def test_the_broker_is_killed(
+    server: Sandbox, key: str, tmp_path: Path, mortal_rabbit: OwnRabbit
+) -> None:
     """With -9. Clients keep what they have, the relay waits, and nothing that was confirmed is lost."""
-    need("rabbitmq")
-    folder = tmp_path / "rabbitmq"
-    folder.mkdir()
+    rabbit = mortal_rabbit
     patient = ("--linger", "3600", "--declare", "quorum")
-    with own_rabbit_in(folder) as rabbit, Whisperr(
+    with Whisperr(
         broker_url=rabbit.url, app="shop", flush_at=NEVER, max_retries=0
     ) as client, running_relay(tmp_path, rabbit.url, server.url, *patient, shop=key) as relay:
         assert wait_until(lambda: rabbit.has(DEAD))

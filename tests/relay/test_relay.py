@@ -14,7 +14,6 @@ import pytest
 
 from support.clients import NEVER, numbers_at, track
 from support.deadlines import DEADLINE, wait_until
-from support.parts import need
 from support.relays import (
     EVENTS,
     CuttingProxy,
@@ -22,7 +21,6 @@ from support.relays import (
     assert_all_arrived,
     command,
     command_json,
-    own_redis_with_a_file,
     publish,
     running_relay,
 )
@@ -125,12 +123,12 @@ def test_a_relay_is_killed_before_it_acknowledges(
     assert_all_arrived(server, key, 50, resent=50)
 
 
-def test_the_broker_is_killed_for_a_while(server: Sandbox, key: str, tmp_path: Path) -> None:
+def test_the_broker_is_killed_for_a_while(
+    server: Sandbox, key: str, tmp_path: Path, mortal_redis: OwnRedis
+) -> None:
     """Clients keep what they have, the relay waits, and all goes on where it was."""
-    need("redis")
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    with own_redis_with_a_file(folder) as redis, Whisperr(
+    redis = mortal_redis
+    with Whisperr(
         broker_url=redis.url, app="shop", flush_at=NEVER, max_retries=0
     ) as client, running_relay(tmp_path, redis.url, server.url, shop=key) as relay:
         track(client, range(10))
@@ -150,15 +148,13 @@ def test_the_broker_is_killed_for_a_while(server: Sandbox, key: str, tmp_path: P
     assert_all_arrived(server, key, 30)
 
 
-def test_what_is_held_while_the_broker_is_killed(server: Sandbox, key: str, tmp_path: Path) -> None:
+def test_what_is_held_while_the_broker_is_killed(
+    server: Sandbox, key: str, tmp_path: Path, mortal_redis: OwnRedis
+) -> None:
     """A relay whose connection broke looks at what it was given before, and reads it again."""
-    need("redis")
-    folder = tmp_path / "redis"
-    folder.mkdir()
+    redis = mortal_redis
     patient = ("--linger", "3600")
-    with own_redis_with_a_file(folder) as redis, running_relay(
-        tmp_path, redis.url, server.url, *patient, shop=key
-    ) as relay:
+    with running_relay(tmp_path, redis.url, server.url, *patient, shop=key) as relay:
         publish(redis.url, range(10))
         assert wait_until(lambda: 1 in redis.held().values())
         redis.kill()

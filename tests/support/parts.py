@@ -13,6 +13,7 @@ import contextlib
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -72,6 +73,12 @@ def _may_make_ext4() -> bool:
         return made and _works("mount", "-o", "loop", image, place) and _works("umount", place)
 
 
+def _has_ipv6() -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("::1", 0), family=socket.AF_INET6):
+        return True
+    return False
+
+
 def _has_redis() -> bool:
     with contextlib.suppress(RuntimeError):
         return bool(os.environ.get("REDIS_URL") or find_redis())
@@ -84,6 +91,7 @@ PARTS = {
         lambda: importlib.util.find_spec("awslambdaric") is not None,
         f"{sys.executable} -m pip install awslambdaric, on Linux",
     ),
+    "IPv6": Part(_has_ipv6, "let the loopback interface have ::1"),
     "chromium": Part(
         lambda: bool(find_chromium() and shutil.which("chromedriver")),
         "sudo apt-get install chromium chromium-driver",

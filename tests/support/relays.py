@@ -33,6 +33,35 @@ GROUP = "relays"
 CLAIM_AFTER = "15"  # seconds; a relay that gets no time to run for so long counts as dead
 
 
+# What is looked for once a client of the broker of its first argument is made; its second one is not there.
+IMPORTS = """
+import os, sys
+
+class Watcher:
+    def find_spec(self, name, path=None, target=None):
+        if watching:
+            os.write(2, ("looked for %s\\n" % name).encode())
+        return None
+
+watching = False
+sys.meta_path.insert(0, Watcher())
+from whisperr import Whisperr
+client = Whisperr(broker_url=sys.argv[1], app="shop", max_retries=0, flush_at=10**6)
+nowhere = Whisperr(broker_url=sys.argv[2], app="shop", max_retries=0, flush_at=10**6)
+watching = True
+for each, settled in ((client, True), (nowhere, False)):
+    each.track("user", "it_happened", {"n": 1})
+    assert each.flush() is settled
+pid = os.fork()
+if pid == 0:
+    client.track("user", "it_happened", {"n": 2})
+    sys.exit(not client.flush())
+assert os.waitpid(pid, 0)[1] == 0
+nowhere.shutdown(0)
+watching = False
+"""
+
+
 class OwnRedis:
     """On loopback, in a folder of its own, with a file that every write is in before it is confirmed."""
 
