@@ -23,6 +23,7 @@ from support.relays import (
     command_json,
     publish,
     running_relay,
+    sent_by_relay,
 )
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
@@ -57,7 +58,7 @@ def test_all_arrives(own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: P
 def test_two_relays_share_the_work(
     own_redis: OwnRedis, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
-    """Each message goes through one of them."""
+    """Each message goes through one of them, and each request says through which."""
     with running_relay(tmp_path, own_redis.url, server.url, shop=key) as one, running_relay(
         tmp_path, own_redis.url, server.url, shop=key
     ) as other:
@@ -68,7 +69,13 @@ def test_two_relays_share_the_work(
         assert len(row["relays"]) == 2
         ends = [one.stop(), other.stop()]
     assert_all_arrived(server, key, 600)
-    assert sum(int(end.split()[-5]) for end in ends) == 600, ends
+    delivered = [int(end.split()[-5]) for end in ends]
+    assert sum(delivered) == 600, ends
+    # Its own name for itself ends with the one that it tells the API: a machine's name stays here.
+    told = sent_by_relay(server, key)
+    names = [end.partition(" as ")[2].partition(":")[0] for end in ends]
+    found = [told[name.partition(f"{socket.gethostname()}-")[2]] for name in names]
+    assert found == delivered
 
 
 def test_a_slow_relay_is_not_robbed_and_a_killed_one_is(

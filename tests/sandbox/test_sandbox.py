@@ -214,6 +214,8 @@ def test_bad_body_is_refused(problem: str, body: bytes, api: ApiClient) -> None:
         ("Content-Type", "text/plain"),
         ("Content-Type", "application/json; charset=latin-1"),
         ("Content-Encoding", "gzip"),
+        ("X-Whisperr-Relay", ""),
+        ("X-Whisperr-Relay", "a name"),
     ],
 )
 def test_headers_are_checked(header: str, value: str | None, api: ApiClient) -> None:

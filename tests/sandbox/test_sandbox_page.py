@@ -289,6 +289,37 @@ def test_a_flood_is_skipped_over(api: ApiClient, box: Sandbox) -> None:
         assert len(tick["rows"]) == 50
 
 
+GENERATED = "0123456789abcdef0123"  # how the ids of one process begin
+
+
+def test_rows_name_the_relay_that_sent_them(api: ApiClient, box: Sandbox) -> None:
+    """In a list, in one row and in an export; a process is one, whichever way its events come."""
+    for number, relay in enumerate((None, "17-0a1b2c3d", "18-4e5f6a7b")):
+        own_id = f"{GENERATED}{number:012x}"
+        api.post(BATCH, {"events": [event(number, own_id)]}, X_Whisperr_Relay=relay)
+    rows = listed(api)
+    assert [row["relay"] for row in rows] == ["18-4e5f6a7b", "17-0a1b2c3d", None]
+    assert len({row["lane"] for row in rows}) == 1
+    assert api.get(f"/page/rows/{rows[0]['seq']}")["relay"] == "18-4e5f6a7b"
+    lines = [json.loads(line) for line in exported(box).splitlines()]
+    assert [line["relay"] for line in lines] == [None, "17-0a1b2c3d", "18-4e5f6a7b"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
+def test_a_relay_is_not_taken_for_the_processes_whose_events_it_sends(
+    api: ApiClient, box: Sandbox
+) -> None:
+    """Its connection names it alone: the lane of what has no id of ours, and no other."""
+    events = [event(1, f"{GENERATED}{1:012x}"), event(2, "my-own-id")]
+    api.post(BATCH, {"events": events}, X_Whisperr_Relay="17-0a1b2c3d")
+    with streaming(box) as messages:
+        _, tick = until(messages, lambda data: any(lane["process"] for lane in data["lanes"]))
+    own, relay = tick["lanes"]
+    assert (own["name"], own["process"], own["relays"]) == (GENERATED, "", ["17-0a1b2c3d"])
+    assert (relay["name"], relay["relays"]) == ("relay 17-0a1b2c3d", ["17-0a1b2c3d"])
+    assert relay["process"].startswith(f"{os.getpid()} ")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells")
 def test_a_lane_has_the_name_of_its_process(api: ApiClient, box: Sandbox) -> None:
     """A process is shown by its pid and program, as long as it lives."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,14 @@ def assert_all_arrived(server: Sandbox, key: str, count: int, *, resent: int = 0
     assert (ledger["arrived"], ledger["twice"]) == (count, 0), ledger
     assert ledger["resent"] <= resent, ledger
     return ledger
+
+
+def sent_by_relay(server: Sandbox, key: str) -> Counter[str]:
+    """Records in the requests of each relay, by the name that it gave; of one that gave none under ""."""
+    sent: Counter[str] = Counter()
+    for request in server.requests(key):
+        sent[request["headers"].get("X-Whisperr-Relay", "")] += request["count"]
+    return sent
 
 
 def command(broker_url: str, *arguments: str) -> tuple[int, str]:

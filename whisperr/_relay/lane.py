@@ -36,6 +36,8 @@ from whisperr._relay.interfaces import DeadLetter, Entry, Fields, Inbox
 from whisperr._reporting.reports import say, says_all
 from whisperr._settings import MAX_BATCH_SIZE, Settings
 
+RELAY_HEADER = "X-Whisperr-Relay"  # on each request: the name of the relay that made it
+
 GLANCE = 0.5  # seconds between two looks at whether it shall end
 HOLD = 5.0  # seconds between two rounds of attempts, while the API takes nothing
 LONGEST_SILENCE = 1.0  # seconds without a sign of life over the connection of the messages
@@ -78,6 +80,7 @@ class Lane:
         inbox: Inbox,
         broker: str,
         settings: Settings,
+        relay: str,
         linger: float,
         stop: threading.Event,
         stop_at: Callable[[], float | None],
@@ -91,6 +94,7 @@ class Lane:
         self._broker = broker  # its URL, without a password
         self._inbox = inbox
         self._transport = Transport(settings, self._idle, stop_at)
+        self._headers = {RELAY_HEADER: relay}
         self._fingerprint = fingerprint(settings.key.reveal())
         self._linger = linger
         self._stop = stop
@@ -232,7 +236,7 @@ class Lane:
 
     def _send_identity(self, held: Held, done: list[Held]) -> bool:
         key = {"Idempotency-Key": held.message.id.decode("ascii", "replace")}
-        headers = key if held.message.id else None
+        headers = {**self._headers, **key} if held.message.id else self._headers
         reply = self._transport.send(IDENTIFY_PATH, held.message.body, headers, "1 identity")
         return self._answered([held], reply, done)
 
@@ -293,7 +297,7 @@ class Lane:
 
     def _post_body(self, events: Sequence[bytes], count: int) -> Reply:
         what = f"{count} events" if says_all() else ""
-        return self._transport.send(EVENTS_PATH, body_of(events), None, what, count)
+        return self._transport.send(EVENTS_PATH, body_of(events), self._headers, what, count)
 
     def _idle(self, seconds: float) -> bool:
         """Wait, without being silent to the broker. False: it shall end."""

@@ -40,7 +40,9 @@ class Relay:
         self, broker: Broker, place: str, settings_by_app: Mapping[str, Settings], times: Times
     ) -> None:
         """``place``: the broker's URL without a password."""
-        self.consumer = f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}"
+        #: by which the API may tell relays apart: no name of a machine leaves the network
+        self.name = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self.consumer = f"{socket.gethostname()}-{self.name}"
         self._times = times
         self._presence = broker.presence(self.consumer, times.claim_after)
         self._stop = threading.Event()
@@ -51,7 +53,7 @@ class Relay:
         self.lanes = [
             Lane(
                 *(app, broker.inbox(app, self.consumer, self._presence), place, settings),
-                *(times.linger, self._stop, lambda: self._stop_at),
+                *(self.name, times.linger, self._stop, lambda: self._stop_at),
             )
             for app, settings in settings_by_app.items()
         ]

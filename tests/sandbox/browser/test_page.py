@@ -256,6 +256,7 @@ def test_script_tags_in_every_field_do_not_execute(page: Page, box: Sandbox) -> 
         sender.send({SCRIPT: SCRIPT})
         sender.post(BATCH, SCRIPT.encode())
         sender.post(IDENTIFY, identity(SCRIPT, traits=deep, channels=[channel]))
+        sender.headers["X-Whisperr-Relay"] = SCRIPT
         sender.headers["User-Agent"] = SCRIPT
         sender.send(event(3))
         sender.headers["X-API-Key"] = f"wrk_{SCRIPT}"
@@ -557,6 +558,46 @@ def test_the_page_stays_alive_while_much_arrives(page: Page, box: Sandbox) -> No
         assert time.monotonic() - start_time < generous(2)
 
 
+# --- what relays send
+
+OURS, RELAYS = "0123456789abcdef0123", ("17-0a1b2c3d", "18-4e5f6a7b")
+
+
+def send_by(box: Sandbox, relay: str, *events: Any) -> None:
+    with sending(box) as sender:
+        sender.headers["X-Whisperr-Relay"] = relay
+        sender.send(*events)
+
+
+def test_what_a_relay_sent_is_told_from_the_rest(page: Page, box: Sandbox) -> None:
+    """Each row says which relay sent it, or none; a process which relays carried it; an event's details, too."""
+    ids = [f"{OURS}{number:012x}" for number in range(3)]
+    with sending(box) as sender:
+        sender.send(event(1, event_type="sent_directly"))
+    for relay, own_id, name in zip(RELAYS, ids, ("by_the_first", "by_the_second")):
+        send_by(box, relay, event(own_id, own_id, event_type=name))
+    send_by(box, RELAYS[0], event(4, "my-own-id", event_type="of_nobody"))
+    page.until(lambda: len(page.rows()) == 4)
+
+    def processes() -> dict[str, str]:
+        return {row[2]: row[4] for row in page.rows()}
+
+    page.until(
+        lambda: processes()["by_the_first"].startswith("process 01234567")
+    )  # once its lane is known
+    assert processes()["by_the_first"] == f"process 01234567relay {RELAYS[0]}"
+    assert processes()["by_the_second"] == f"process 01234567relay {RELAYS[1]}"
+    assert processes()["of_nobody"].endswith(f"relay {RELAYS[0]}")
+    assert "relay" not in processes()["sent_directly"]
+
+    lanes = [item.text for item in page.driver.find_elements(By.CSS_SELECTOR, "#lanes li")]
+    assert sorted(text.partition("through ")[2] for text in lanes) == sorted(
+        ["", f"relay {RELAYS[0]}", f"relay {', '.join(RELAYS)}"]
+    )
+    assert f"Relay\n{RELAYS[1]}" in page.open("by_the_second")
+    assert "Relay" not in page.open("sent_directly")
+
+
 # --- its size
 
 
@@ -565,7 +606,11 @@ def test_words_do_not_touch(page: Page, width: int) -> None:
     """No label of a plot lies on another, and nothing sticks out at the side."""
     with contextlib.closing(ApiClient(page.url, KEY)) as api:
         api.send(*(event(number) for number in range(400)))
+        for relay in range(8):  # as many as are shown of one process
+            api.headers["X-Whisperr-Relay"] = f"1234567-0000000{relay}"
+            api.send(event(f"r{relay}", f"{OURS}{relay:012x}"))
     page.until(lambda: page.events())
+    page.until(lambda: "1234567-00000007" in page["lanes"].text)
     before = page.driver.get_window_size()
     # The window of a browser has a least width: what it shows has not.
     screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}

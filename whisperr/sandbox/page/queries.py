@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Sequence
 
 from whisperr.sandbox.server import strict_json
 from whisperr.sandbox.server.database import Database
+from whisperr.sandbox.server.lanes import relays_of
 from whisperr.sandbox.server.rows import ARRIVED, FAILED, REFUSED, RESENT, TWICE
 
 PAGE = 50  # rows
@@ -116,7 +117,7 @@ def page(
         following = found[-1][0]
     elif start > after:
         following = start + 1
-    return {"rows": [_listed(row) for row in found], "next": following}
+    return {"rows": _all_listed(database, found), "next": following}
 
 
 def row(database: Database, seq: int) -> dict[str, Any] | None:
@@ -124,7 +125,7 @@ def row(database: Database, seq: int) -> dict[str, Any] | None:
     found = database.one(f"SELECT {_COLUMNS} FROM rows WHERE seq = ?", seq)
     if found is None:
         return None
-    shown = _listed(found)
+    (shown,) = _all_listed(database, [found])
     shown["body"] = found[-1]
     entry = database.one("SELECT entry FROM requests WHERE seq = ?", found[3])
     shown["sent"] = json.loads(entry[0]) if entry else None
@@ -136,7 +137,7 @@ def row(database: Database, seq: int) -> dict[str, Any] | None:
             shown["message_id"],
             shown["account"],
         )
-        shown["copies"] = [_listed(copy) for copy in copies]
+        shown["copies"] = _all_listed(database, copies)
     return shown
 
 
@@ -173,7 +174,15 @@ def export(database: Database, wanted: Filter) -> Iterator[bytes]:
         if not found:
             return
         last = found[-1][0]
-        yield b"".join(strict_json.dumps(_exported(row)) + b"\n" for row in found)
+        listed = zip(found, _all_listed(database, found))
+        yield b"".join(strict_json.dumps(_exported(*row)) + b"\n" for row in listed)
+
+
+def _all_listed(database: Database, found: Sequence[tuple[Any, ...]]) -> list[dict[str, Any]]:
+    """Rows as the page shows them; ``relay``: the one that sent it, or None."""
+    listed = [_listed(row) for row in found]
+    relays = relays_of(database, [row["request"] for row in listed])
+    return [{**row, "relay": relays.get(row["request"])} for row in listed]
 
 
 def _listed(found: tuple[Any, ...]) -> dict[str, Any]:
@@ -204,8 +213,8 @@ def _preview(body: str) -> str:
     return "" if value == {} else json.dumps(value, ensure_ascii=False)[:PREVIEW]
 
 
-def _exported(found: tuple[Any, ...]) -> dict[str, Any]:
-    shown = _listed(found)
+def _exported(found: tuple[Any, ...], listed: dict[str, Any]) -> dict[str, Any]:
+    shown = {**listed}
     for name in ("preview", "account", "request"):
         del shown[name]
     value = _parsed(found[-1])

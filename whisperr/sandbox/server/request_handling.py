@@ -11,6 +11,7 @@ from starlette.responses import Response
 from whisperr.sandbox.server.accounts import AccountRegistry
 from whisperr.sandbox.server.connection import Connection
 from whisperr.sandbox.server.faults import Fault
+from whisperr.sandbox.server.lanes import RELAY_HEADER
 from whisperr.sandbox.server.ledger import NO_ANSWER, Ledger
 from whisperr.sandbox.server.parsing import InvalidRequest, ParsedRequest
 from whisperr.sandbox.server.responses import NoAnswer, reply
@@ -18,6 +19,7 @@ from whisperr.sandbox.server.rows import REFUSED, Origin
 
 MAX_PROBLEMS = 10  # in one answer
 LOGGED_HEADERS = (
+    RELAY_HEADER,
     "Idempotency-Key",
     "User-Agent",
     "Content-Type",
@@ -39,7 +41,10 @@ class RequestHandler:
         self._connection: Connection = request.state.connection
         self._time = time.time()
         self._lane = accounts.lanes.assigner(
-            self._connection, request.headers.get("user-agent", ""), self.account.ledger.number
+            self._connection,
+            request.headers.get("user-agent", ""),
+            request.headers.get(RELAY_HEADER, ""),
+            self.account.ledger.number,
         )
         # forget() gives the account a new ledger; this request was read under the present one.
         self._ledger: Ledger = self.account.ledger

@@ -21,6 +21,7 @@ _TIME = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{3}Z"
 )
 _USER_AGENT = re.compile(r"whisperr-python/[0-9][0-9A-Za-z.+!-]*")
+_RELAY = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
 _CONTENT_TYPE = re.compile(r"application/json(?:\s*;\s*charset=\"?utf-8\"?)?", re.IGNORECASE)
 
 Check = Callable[[Any, str, datetime], Iterable[str]]
@@ -39,6 +40,9 @@ def check_headers(headers: Mapping[str, Sequence[str]]) -> list[str]:
         problems.append("header Content-Encoding: no encoding is understood")
     if len(headers.get("idempotency-key", ())) > 1:
         problems.append("header Idempotency-Key: must occur once")
+    relay = headers.get("x-whisperr-relay", ())
+    if len(relay) > 1 or not all(map(_RELAY.fullmatch, relay)):
+        problems.append("header X-Whisperr-Relay: must be one name")
     return problems
 
 

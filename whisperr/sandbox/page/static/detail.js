@@ -33,6 +33,7 @@ export async function showRow(seq, choose) {
       ["Received", timeOf(row.time)],
       ["Occurred", body && typeof body.occurred_at === "string" ? body.occurred_at : null],
       ["Process", link(row.lane_name, { lane: String(row.lane) })],
+      ["Relay", row.relay],
       ["Message id", row.message_id],
     ]),
     copies(row),

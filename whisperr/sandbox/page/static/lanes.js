@@ -38,12 +38,19 @@ export function drawCounters(counts, state, choose) {
   });
 }
 
-const isConnection = (lane) => lane.name.startsWith("connection");
+// Not known by an id: by its connection, or by the relay that sent what has none.
+const isNamed = (lane) => /^(connection|relay) /.test(lane.name);
 
-const shortName = (lane) => (isConnection(lane) ? lane.name : lane.name.slice(0, 8));
+const shortName = (lane) => (isNamed(lane) ? lane.name : lane.name.slice(0, 8));
 
 export const laneName = (lane) =>
-  lane.process || (isConnection(lane) ? lane.name : `process ${shortName(lane)}`);
+  lane.process || (isNamed(lane) ? lane.name : `process ${shortName(lane)}`);
+
+/** By which relays its events came; "" if it sent them itself. */
+const carriers = (lane) => {
+  const known = lane.relays || [];
+  return known.length ? `through relay ${known.join(", ")}` : "";
+};
 
 /** Lanes; choose(number) when one is pressed. Buttons are kept, so that the focus stays. */
 export function drawLanes(lanes, now, chosen, choose) {
@@ -58,12 +65,13 @@ export function drawLanes(lanes, now, chosen, choose) {
     }
     const button = item.firstElementChild;
     button.setAttribute("aria-pressed", String(chosen === key));
-    button.replaceChildren(
+    button.replaceChildren(...[
       el("span", { className: "who" },
         el("span", {}, laneName(lane)), el("span", {}, figure(lane.rows))),
       spark(lane.seconds, now),
       el("small", {}, lane.process ? `${shortName(lane)} · ${lane.agent}` : lane.agent),
-    );
+      carriers(lane) && el("small", { className: "relay" }, carriers(lane)),
+    ].filter(Boolean));
     return item;
   });
   const same = items.length === list.children.length

@@ -94,7 +94,8 @@ export class List {
   renameLanes() {
     for (const row of this.body.children) {
       const name = this.laneName(Number(row.dataset.lane));
-      if (row.cells[4].textContent !== name) row.cells[4].textContent = name;
+      const shown = row.cells[4].firstElementChild;
+      if (shown.textContent !== name) shown.textContent = name;
     }
   }
 
@@ -116,7 +117,8 @@ export class List {
       el("td", {}, el("span", { className: "state", "data-state": row.state }, stateName(row.state))),
       el("td", {}, el("button", { type: "button", tabindex: -1, title }, title)),
       el("td", { title: row.user }, row.user || ""),
-      el("td", {}, this.laneName(row.lane)),
+      el("td", {}, el("span", {}, this.laneName(row.lane)),
+        row.relay ? el("small", { title: `through relay ${row.relay}` }, `relay ${row.relay}`) : null),
       el("td", { title: row.reason }, row.reason || row.preview));
   }
 
