@@ -65,7 +65,7 @@ KEYS = {
     "requests": frozenset({"whisperr._delivery.session"}),
     "urllib3": frozenset({"whisperr._delivery.session", "whisperr._delivery.retry"}),
     "redis": frozenset({"whisperr._broker.redis_connection"}),
-    "amqp": frozenset({"whisperr._broker.amqp_connection"}),
+    "amqp": frozenset({"whisperr._broker.amqp_connection", "whisperr._broker.amqp_reading"}),
     "prometheus_client": frozenset(
         {"whisperr._relay.metrics", "whisperr._relay.http", "whisperr.integrations.prometheus"}
     ),

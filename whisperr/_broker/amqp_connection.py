@@ -22,6 +22,7 @@ import amqp
 import amqp.exceptions
 
 from whisperr._broker import errors
+from whisperr._broker.amqp_reading import BufferedConnection
 from whisperr._clock import monotonic
 from whisperr._settings import BrokerUrl
 
@@ -98,10 +99,13 @@ class Connection:
         return int(tag)
 
     def drain(self, seconds: float) -> bool:
-        """Take in one thing that the broker sends. False: nothing came."""
+        """Take in what the broker has sent; wait for one thing at most so long. False: nothing came."""
         with self._errors_are_ours():
             self._opened(seconds)
-            return self._take_in(seconds)
+            has_come = self._take_in(seconds)
+            while self._connection.has_frame():
+                self._connection.blocking_read()
+            return has_come
 
     def keep_alive(self) -> None:
         """Once a second or so while nothing else is asked of it: say that we live, hear that it does."""
@@ -132,11 +136,11 @@ class Connection:
             with contextlib.suppress(OSError):
                 socket.socket.shutdown(made, socket.SHUT_RDWR)  # below TLS
 
-    def leave(self) -> None:
+    def leave(self, seconds: float = FAREWELL) -> None:
         """Close it as a broker wants it done, or its log has a warning. Only in its process."""
         if self._channel is not None:
             with contextlib.suppress(Exception):
-                self._limit(FAREWELL)
+                self._limit(min(FAREWELL, seconds))
                 self._connection.close()
         self.close()
 
@@ -210,7 +214,7 @@ class Connection:
 
     def _opened(self, seconds: float) -> Any:
         if self._channel is None:
-            connection = amqp.Connection(
+            connection = BufferedConnection(
                 **self._options,
                 connect_timeout=max(SHORTEST, seconds / STEPS),
                 on_blocked=self._on_blocked,
