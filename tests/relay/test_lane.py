@@ -1,19 +1,27 @@
-"""One lane of a relay over a broker that this test plays."""
+"""A relay and its lanes over a broker that this test plays."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pytest
 
 from support.deadlines import wait_until
 from support.sandboxes import event
-from whisperr._broker.errors import BrokerAlarm, BrokerError, BrokerUnreachable, ComesAgain
+from whisperr._broker.errors import (
+    BrokerAlarm,
+    BrokerError,
+    BrokerTimeout,
+    BrokerUnreachable,
+    ComesAgain,
+)
 from whisperr._relay import lane as lane_module
 from whisperr._relay.interfaces import DeadLetter, Entry, Fields
 from whisperr._relay.lane import Lane
+from whisperr._relay.relay import GRACE, Relay, Times
 from whisperr._settings import make_settings
 from whisperr.sandbox import Sandbox
 
@@ -122,3 +130,58 @@ def test_an_alarm_while_a_letter_is_written(
     assert (inbox.settled, lane.dead) == ([b"1"], 1)
     assert len(inbox.letters) == 3 and len({(each.id, each.at) for each in inbox.letters}) == 1
     assert lane.delivered == (0 if strange else 2)
+
+
+class PlayedBroker:
+    """One that says nothing, and that a relay is stopped in front of once its lane is busy."""
+
+    def __init__(self) -> None:
+        self.relay: Relay | None = None
+        self.waits: list[float] = []  # seconds for its answers, after that
+        self.begun, self.over = threading.Event(), threading.Event()
+
+    def presence(self, consumer: str, claim_after: float) -> PlayedBroker:
+        return self
+
+    def inbox(self, app: str, consumer: str, presence: Any) -> BusyInbox:
+        return BusyInbox(self.begun, self.over)
+
+    def beat(self, seconds: float) -> None:
+        assert self.relay is not None
+        if self.relay.is_stopping:
+            self.waits.append(seconds)
+        elif self.begun.is_set():
+            self.relay.stop()
+        raise BrokerTimeout
+
+    def unserved(self, served: Iterable[str]) -> list[str]:
+        return []
+
+    def leave(self, seconds: float) -> None:
+        self.waits.append(seconds)
+
+
+class BusyInbox(PlayedInbox):
+    """Its lane is in the middle of something until the test is over."""
+
+    def __init__(self, begun: threading.Event, over: threading.Event) -> None:
+        super().__init__(message(1), {})
+        self._begun, self._over = begun, over
+
+    def read(self, count: int, seconds: float) -> list[Entry]:
+        self._begun.set()
+        self._over.wait()
+        return []
+
+
+def test_a_stop_while_the_broker_is_frozen(key: str) -> None:
+    """Nothing that it is asked at the end has more time than the end itself."""
+    broker: Any = PlayedBroker()
+    settings = {"shop": make_settings(key, {})}
+    broker.relay = Relay(broker, "amqp://broker", settings, Times(0.1, 1.0, 0.0))
+    try:
+        assert broker.relay.run()
+    finally:
+        broker.over.set()
+    assert len(broker.waits) >= 2
+    assert max(broker.waits) <= GRACE, broker.waits

@@ -23,8 +23,10 @@ from support.relays import (
     publish,
     running_relay,
 )
+from support.tls import https_before
 from whisperr import Whisperr
 from whisperr._broker.amqp_connection import Connection
+from whisperr._relay.interfaces import Depth, Waiting
 from whisperr._relay.rabbitmq.broker import RabbitBroker, RabbitPresence
 from whisperr._settings import find
 from whisperr.sandbox import Sandbox
@@ -166,6 +168,22 @@ def test_a_body_over_the_limit_is_split(own_rabbit: OwnRabbit) -> None:
     (error,) = reports.all
     assert (error.type, error.event_types) == ("dropped", ("too_large",))
     assert "too large for one message" in error.message
+
+
+def test_through_tls(own_rabbit: OwnRabbit, tmp_path: Path) -> None:
+    """amqps://, with a certificate that is trusted; one that is not gets nothing."""
+    own_rabbit.declare(QUEUE)
+    with https_before(own_rabbit.url.replace("amqp", "http"), tmp_path) as (url, pem):
+        tls = url.replace("https", "amqps")
+        trusted = Whisperr(broker_url=f"{tls}?ssl_ca_certs={pem}", app="shop", flush_at=NEVER)
+        track(trusted, range(3))
+        assert trusted.flush(), trusted.stats()
+        trusted.shutdown(generous(5.0))
+        untrusted = Whisperr(broker_url=tls, app="shop", max_retries=0, flush_at=NEVER)
+        track(untrusted, [3])
+        assert not untrusted.flush()
+        untrusted.shutdown(0)
+    assert numbers(own_rabbit) == [0, 1, 2]
 
 
 def test_a_password_that_shows_nowhere(caplog: pytest.LogCaptureFixture) -> None:
@@ -467,6 +485,20 @@ def test_queues_that_are_not_there(
         server.wait_for(key, 10)
         relay.stop()
     assert_all_arrived(server, key, 10)
+
+
+def test_the_depth_of_queues_that_are_not_there(own_rabbit: OwnRabbit) -> None:
+    """Nothing waits in them, and the broker is there all the same: that is no fault of its."""
+    broker = RabbitBroker(find("broker_url", {"broker_url": own_rabbit.url}, {}).value, None)
+    nothing = Depth(0, None)
+    assert broker.waiting(["blog", "shop"], DEADLINE) == Waiting(
+        {"blog": nothing, "shop": nothing}, 0
+    )
+    own_rabbit.declare(QUEUE)
+    publish(own_rabbit.url, range(10))
+    assert broker.waiting(["blog", "shop"], DEADLINE) == Waiting(
+        {"blog": nothing, "shop": Depth(1, None)}, 0
+    )
 
 
 def test_status_and_doctor(

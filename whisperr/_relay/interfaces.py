@@ -58,14 +58,14 @@ class Inbox(Protocol):
 class Presence(Protocol):
     """How the relays know of each other, where the broker does not do that for them."""
 
-    def beat(self) -> None:
-        """Give a sign of life. Called every second or so."""
+    def beat(self, seconds: float) -> None:
+        """Give a sign of life, in at most these seconds. Called every second or so."""
 
     def unserved(self, served: Iterable[str]) -> list[str]:
         """Apps whose messages wait, as far as it can be known, and are not among these."""
         ...
 
-    def leave(self) -> None:
+    def leave(self, seconds: float) -> None:
         """At the end."""
 
 

@@ -22,6 +22,9 @@ from whisperr._reporting.reports import say
 from whisperr._settings import Settings
 
 LONGEST_BEAT = 1.0  # seconds between two signs of life
+ANSWER = 5.0  # seconds for the broker's, to a sign of life
+GRACE = 1.0  # second at the end for who is in the middle of something
+SHORTEST = 0.1  # seconds for an answer; none at all would be a broken connection
 LOOK_FOR_APPS = 30.0  # seconds between two looks for apps without a key
 
 
@@ -108,18 +111,24 @@ class Relay:
         return [lane.app for lane, thread in lanes if not thread.is_alive()]
 
     def _is_over(self) -> bool:
-        return self._stop_at is not None and monotonic() > self._stop_at + 1.0
+        return self._stop_at is not None and monotonic() > self._stop_at + GRACE
+
+    def _patience(self) -> float:
+        """Seconds for the broker's next answer: one that is frozen holds up no end."""
+        if self._stop_at is None:
+            return ANSWER
+        return max(SHORTEST, min(ANSWER, self._stop_at + GRACE - monotonic()))
 
     # --- signs of life
 
     def _beat(self) -> None:
         with contextlib.suppress(BrokerError):  # the lanes say so
-            self._presence.beat()
+            self._presence.beat(self._patience())
             self.broker_seen_at = monotonic()
 
     def _leave(self) -> None:
         with contextlib.suppress(BrokerError):  # or the sign expires
-            self._presence.leave()
+            self._presence.leave(self._patience())
 
     # --- apps whose messages no lane takes
 

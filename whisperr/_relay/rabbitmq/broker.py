@@ -12,7 +12,6 @@ from whisperr._relay.rabbitmq import dead_letters
 from whisperr._relay.rabbitmq.inbox import SECONDS, RabbitInbox
 from whisperr._settings import BrokerUrl
 
-BEAT = 5.0  # seconds for the answer
 HEARTBEAT = 60.0  # seconds; twice as long without a word, and the broker gives all to others
 
 
@@ -22,15 +21,15 @@ class RabbitPresence:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def beat(self) -> None:
+    def beat(self, seconds: float) -> None:
         """Nobody needs a sign; whether the broker answers is worth knowing all the same."""
-        self._connection.ask(BEAT, lambda channel: channel.basic_qos(0, 0, False))
+        self._connection.ask(seconds, lambda channel: channel.basic_qos(0, 0, False))
 
     def unserved(self, served: Iterable[str]) -> list[str]:
         return []
 
-    def leave(self) -> None:
-        self._connection.leave()
+    def leave(self, seconds: float) -> None:
+        self._connection.leave(seconds)
 
 
 class RabbitBroker:
@@ -53,9 +52,9 @@ class RabbitBroker:
     def waiting(self, apps: Sequence[str], seconds: float) -> Waiting:
         connection = Connection(self._url)
         try:
-            counts = {app: connection.look(queue_of(app), seconds)[0] for app in apps}
-            letters, _ = connection.look(DEAD_LETTER_QUEUE, seconds)
-            return Waiting({app: Depth(counts[app], None) for app in apps}, letters)
+            counts = {app: _count(connection, queue_of(app), seconds) for app in apps}
+            depths = {app: Depth(counts[app], None) for app in apps}
+            return Waiting(depths, _count(connection, DEAD_LETTER_QUEUE, seconds))
         finally:
             connection.leave()
 
@@ -87,3 +86,11 @@ class RabbitBroker:
     def close(self) -> None:
         self._connection.leave()
         self._outgoing.leave()
+
+
+def _count(connection: Connection, queue: str, seconds: float) -> int:
+    """Messages that wait in it. In one that nobody has declared yet there are none."""
+    try:
+        return connection.look(queue, seconds)[0]
+    except NoQueue:
+        return 0

@@ -24,12 +24,12 @@ class RedisPresence:
         self._consumer = consumer
         self._steady_since: float | None = None  # monotonic; each sign of life came in time since
 
-    def beat(self) -> None:
+    def beat(self, seconds: float) -> None:
         """Give a sign of life."""
         lasts = int(1000 * self.claim_after)
         begun = monotonic()
         try:
-            self._connection.call(SECONDS, "SET", alive_key(self._consumer), "1", "PX", lasts)
+            self._connection.call(seconds, "SET", alive_key(self._consumer), "1", "PX", lasts)
         except BrokerError:
             self._steady_since = None  # nobody's sign may have come meanwhile
             raise
@@ -47,7 +47,7 @@ class RedisPresence:
         apps = {name.decode("utf-8", "replace") for name in names} - set(served)
         return sorted(app for app in apps if self._connection.call(SECONDS, "XLEN", stream_of(app)))
 
-    def leave(self) -> None:
+    def leave(self, seconds: float) -> None:
         """Or the key expires."""
-        self._connection.call(SECONDS, "DEL", alive_key(self._consumer))
+        self._connection.call(seconds, "DEL", alive_key(self._consumer))
         self._connection.close()
