@@ -66,13 +66,15 @@ def _named_in(module: ModuleType, name: str) -> set[str]:
         if type(value) is _LAZY:
             with suppress(Exception):  # as without us: told to whoever uses it
                 value = getattr(module, each)
-        if isinstance(value, ModuleType):
+        kind = type(value)  # isinstance() would ask the value: Django's settings are loaded by that
+        if issubclass(kind, ModuleType):
             found.append(value.__name__)
-        elif isinstance(value, FunctionType):
+        elif kind is FunctionType:
             found.append(value.__globals__.get("__name__"))
         else:
-            kind = value if issubclass(type(value), type) else type(value)
-            classes.update((id(base), base) for base in _MRO(kind))
+            classes.update(
+                (id(base), base) for base in _MRO(value if issubclass(kind, type) else kind)
+            )
     found += map(_MODULE, classes.values())
     return {each for each in found if type(each) is str}  # it may be anything
 

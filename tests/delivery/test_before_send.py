@@ -18,6 +18,7 @@ import pytest
 from support import run_program
 from support.child_calls import hook_of_a_child, track_in_child
 from support.clients import Reports, assert_arrived, assert_closed, numbers_at, open_client
+from support.forks import forks_beside_threads
 from support.rows import named
 from whisperr import Whisperr
 from whisperr._delivery.intake import Intake
@@ -213,6 +214,7 @@ def test_a_hook_that_tracks_without_end_ends(key: str) -> None:
 # --- where it runs
 
 
+@forks_beside_threads
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_have_it(server: Sandbox, key: str, method: str) -> None:
     """Forked, or given the pickled client."""

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -15,6 +17,7 @@ from support.lazy_imports import HAS_LAZY, LAZY
 from support.programs import run_program
 from support.sockets import Answer, Listener
 from support.tls import https_before
+from whisperr._imports import _named_in
 from whisperr.sandbox import Sandbox
 
 MODES = {"normal": {"PYTHON_LAZY_IMPORTS": "normal"}, **({"lazy": LAZY} if HAS_LAZY else {})}
@@ -239,3 +242,18 @@ def test_forks_during_the_first_events(
         environment = {**MODES[mode], "APP_URL": server.url, "APP_KEY": f"{key}{run}"}
         run_program(PREAMBLE + source, tmp_path, environment=environment, timeout=60.0)
         assert_arrived(server, f"{key}{run}", [*range(20), *children])
+
+
+class LazySettings:
+    """As Django's: whoever asks for its class, as isinstance() does, has the settings loaded."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("settings are not configured")
+
+
+def test_what_lies_about_its_class_is_not_asked() -> None:
+    """A module may name such an object: making a client looks at its real type."""
+    module = ModuleType("whisperr._with_settings")
+    vars(module).update(settings=LazySettings(), json=json)
+    assert {"json", LazySettings.__module__} <= _named_in(module, module.__name__)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from support.forks import forks_beside_threads
 from support.sandboxes import (
     BATCH,
     DEADLINE,
@@ -779,6 +780,7 @@ def test_a_killed_test_leaves_no_orphan(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @posix_only
+@forks_beside_threads
 def test_a_fork_does_not_stop_it(box: Sandbox, key: str) -> None:
     """stop() in a forked child leaves the server to its owner."""
     pid = os.fork()

@@ -24,6 +24,7 @@ import pytest
 
 from support.clients import open_client
 from support.deadlines import generous
+from support.forks import MESSAGE, forks_beside_threads
 from support.installed import environment, unpacked_wheel
 from whisperr import Whisperr
 from whisperr.sandbox import Sandbox
@@ -156,7 +157,7 @@ def fork_and_track(client: Whisperr, *event_types: str) -> int:
     return child
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@forks_beside_threads
 def test_forks_are_followed_when_asked(client: Whisperr) -> None:
     """A child's events are there once it is gone, even by os._exit, between the parent's own."""
     with recording() as events:
@@ -172,7 +173,7 @@ def test_forks_are_followed_when_asked(client: Whisperr) -> None:
     assert [event.event_type for event in events] == ["fifth"]
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@forks_beside_threads
 def test_a_pool_is_followed(client: Whisperr) -> None:
     """Children of multiprocessing, several at once, with large events: none is torn or lost."""
     with recording(forks=True) as events:
@@ -188,7 +189,7 @@ def _track_many(client: Whisperr, part: int) -> None:
         client.track("u", "pool", {"n": number, "text": "x" * 20_000})
 
 
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+@forks_beside_threads
 def test_a_child_that_outlives_its_test_harms_nobody(client: Whisperr, tmp_path: Path) -> None:
     """Its events go nowhere: not to the next recording, not to the server, not to stderr."""
     ready, go = os.pipe()
@@ -524,7 +525,7 @@ def suite(tmp_path: Path, site: Path, server: Sandbox, key: str) -> Suite:
 def test_a_users_suite(suite: Suite, server: Sandbox, key: str, arguments: list[str]) -> None:
     """Each test sees its own events and no others; not one request is sent."""
     suite.write("test_shop.py", TESTS)
-    said = suite.run("-W", "error", *arguments)
+    said = suite.run("-W", "error", "-W", f"ignore:{MESSAGE}", *arguments)
     assert "25 passed" in said
     assert server.ledger(key)["connections"] == 0
 

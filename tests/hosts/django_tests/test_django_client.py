@@ -16,6 +16,7 @@ from django.test.utils import override_settings
 from support.apps import assert_arrived
 from support.deadlines import generous
 from support.django_project import Project
+from support.forks import forks_beside_threads
 from whisperr import Whisperr, WhisperrError
 from whisperr.django import get_client
 from whisperr.integrations.django import get_client as same_get_client
@@ -175,6 +176,7 @@ def test_unusable_settings(
     assert "secret" not in caplog.text
 
 
+@forks_beside_threads
 def test_a_fork(server: Sandbox, key: str) -> None:
     """A child goes on with the same client, and both deliver their own events, once."""
     get_client().track("1", "happened", {"n": 0})
