@@ -132,6 +132,11 @@ def wheres(served: Served) -> list[str]:
     return [line["where"] for line in served.lines("accounts")]
 
 
+def has_none_at(requests: int, served: Served) -> bool:
+    """Whether no worker has served so many, and goes for that."""
+    return all(worker["delta_requests"] < requests for worker in served.uwsgi_workers())
+
+
 @rows(["default", "fork-hooks"])
 def test_a_recycled_worker_is_not_given_again_what_the_master_had(
     server: Sandbox, key: str, tmp_path: Path, mode: list[str], imports: list[str]
@@ -147,6 +152,8 @@ def test_a_recycled_worker_is_not_given_again_what_the_master_had(
         served.send(REQUESTS)
         served.wait_until_said("Respawned uWSGI worker", 2)
         served.send(7)
+        # SIGTERM cuts off a worker that is about to end, too.
+        served.wait_for(lambda: has_none_at(7, served), "a worker outlives its requests")
         served.wait_until_idle(2)
         served.stop()
         tracked = served.numbers()
