@@ -68,7 +68,9 @@ REQUIRED = (
 )
 NEAR = (
     *(Stage(_minor(each), tox(f"py{each}", *DIFFERS)) for each in MIDDLE),
-    Stage("without orjson", ("tox", "run", "-e", "stdlib-json")),
+    Stage("msgspec", ("tox", "run", "-e", "msgspec")),
+    Stage("without an encoder", ("tox", "run", "-e", "stdlib-json")),
+    Stage("wheels", ("tox", "run", "-e", "wheels")),
     Stage("oldest", ("tox", "run", "-e", "oldest")),  # of what we import; 3.13 has the newest
     Stage("docs", ("tox", "run", "-e", "docs")),
 )

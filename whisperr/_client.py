@@ -21,7 +21,15 @@ from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
 from whisperr._delivery.intake import RECORDED, is_nobody
 from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
-from whisperr._encoding.values import OPTIONS, convert, dumps, is_plain, is_tracked
+from whisperr._encoding.values import (
+    OPTIONS,
+    TAKES_MORE,
+    convert,
+    dumps,
+    is_plain,
+    is_tracked,
+    write,
+)
 from whisperr._imports import finish as finish_imports
 from whisperr._process.registry import Registry
 from whisperr._process.threads import in_thread
@@ -242,8 +250,8 @@ class Whisperr:
                 encoded = encode_call_by_rules(call)
             else:
                 try:
-                    encoded = dumps(call, convert, OPTIONS)
-                except TypeError:  # a value that the encoder does not take
+                    encoded = write(call) if TAKES_MORE else dumps(call, convert, OPTIONS)
+                except (TypeError, ValueError):  # a value that the encoder does not take
                     encoded = encode_call_by_rules(call)
             size = len(encoded)
             if (

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from support.encoders import NAMES, using, using_encoder
 from support.rows import same
 from support.value_table import TABLE, Refused, Row, Section, evaluated, markdown, needed, run
-from whisperr import Whisperr, _client
+from whisperr import Whisperr
 from whisperr._encoding import values as rules
+from whisperr._encoding.encoders import ENCODERS
 from whisperr._encoding.values import Unencodable, encode
 from whisperr.testing import recording
 
@@ -34,15 +36,11 @@ def value_of(section: Section, row: Row) -> Any:
     return evaluated(section, row)
 
 
-@pytest.fixture(params=["orjson", "json"])
-def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each test that asks for it runs with both encoders."""
-    if request.param == "json":
-        monkeypatch.setattr(rules, "orjson", None)
-        for module in (rules, _client):
-            monkeypatch.setattr(module, "dumps", rules._refuse)
-    name: str = request.param
-    return name
+@pytest.fixture(params=NAMES)
+def encoder(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each test that asks for it runs with every encoder."""
+    with using(request.param):
+        yield request.param
 
 
 @pytest.mark.parametrize(("section", "row"), ROWS)
@@ -60,7 +58,7 @@ def test_a_row_is_true(encoder: str, section: Section, row: Row) -> None:
 
 
 @pytest.mark.parametrize(("section", "row"), ROWS)
-def test_a_row_is_true_of_a_call(section: Section, row: Row) -> None:
+def test_a_row_is_true_of_a_call(encoder: str, section: Section, row: Row) -> None:
     """In properties, context and traits: it arrives, or the call is refused and the detail says where."""
     value = value_of(section, row)
     with recording(check=False) as events:
@@ -92,9 +90,10 @@ def test_rows_have_names_of_their_own() -> None:
 
 WITHOUT = """
 import json, sys
-sys.modules["orjson"] = None
-from whisperr._encoding.values import encode, orjson
-assert orjson is None
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+from whisperr._encoding.encoders import BEST
+assert BEST not in sys.argv[1:]
+from whisperr._encoding.values import encode
 from support.value_table import TABLE, Refused, evaluated
 for section in TABLE:
     if not section.needs:
@@ -107,11 +106,12 @@ for section in TABLE:
 """
 
 
-def test_the_table_holds_where_orjson_cannot_be_had() -> None:
+@pytest.mark.parametrize("missing", [["orjson"], ["orjson", "msgspec"]], ids="+".join)
+def test_the_table_holds_where_an_encoder_cannot_be_had(missing: list[str]) -> None:
     """In an interpreter where its import fails."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", WITHOUT],
+        [sys.executable, "-W", "error", "-c", WITHOUT, *missing],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -125,30 +125,26 @@ def test_the_table_holds_where_orjson_cannot_be_had() -> None:
 # --- what the encoder is asked for
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+@pytest.fixture(params=["orjson", "msgspec"])
+def asked(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     """Everything that the encoder was given."""
-    if rules.orjson is None:
-        pytest.skip("orjson is not installed")
+    encoder = ENCODERS[request.param]
     given: list[Any] = []
 
-    class Watched:
-        loads = staticmethod(rules.orjson.loads)
+    def dumps(value: Any, default: Any, options: int) -> bytes:
+        given.append(value)
+        assert default is None
+        return encoder.dumps(value, default, options)
 
-        @staticmethod
-        def dumps(value: Any, default: Any = None, option: int = 0) -> bytes:
-            given.append(value)
-            assert default is None
-            return encoder_dumps(value, default, option)
+    def write(value: Any) -> bytes:
+        given.append(value)
+        return encoder.write(value)
 
-    encoder_dumps = rules.orjson.dumps
-    monkeypatch.setattr(rules, "orjson", Watched)
-    for module in (rules, _client):
-        monkeypatch.setattr(module, "dumps", Watched.dumps)
-    yield given
+    with using_encoder(encoder._replace(dumps=dumps, write=write)):
+        yield given
 
 
-# What orjson takes by itself, or calls back for, beside what JSON has. Harmless values of each kind.
+# What an encoder takes by itself, or calls back for, beside what JSON has. Harmless values of each kind.
 NATIVE = {
     "enum": "Plan.PRO",
     "int enum": "Level.LOW",

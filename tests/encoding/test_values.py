@@ -1,8 +1,7 @@
-"""The conversion rules of docs/values.md, the same with orjson and without it."""
+"""The conversion rules of docs/values.md, the same with every encoder."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import decimal
 import fractions
@@ -14,13 +13,12 @@ from collections import OrderedDict, UserDict, UserList, deque
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Any, Callable
-from unittest import mock
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from support.clients import Reports, open_client
+from support.encoders import NAMES, using
 from support.inputs import (
     PLUS_0530,
     WRAPPERS,
@@ -43,8 +41,7 @@ from support.inputs import (
     values,
 )
 from support.rows import named, same
-from whisperr import Whisperr, _client
-from whisperr._encoding import values as rules
+from whisperr import Whisperr
 from whisperr._encoding.values import MAX_DEPTH, MAX_ITEMS, Unencodable, encode
 from whisperr.sandbox import Sandbox
 from whisperr.testing import recording
@@ -160,20 +157,10 @@ NO_RULE: dict[str, Any] = {
 }
 
 
-@contextlib.contextmanager
-def without_orjson() -> Iterator[None]:
-    refuse = rules._refuse  # what ``dumps`` is without it
-    with mock.patch.object(rules, "orjson", None), mock.patch.object(
-        rules, "dumps", refuse
-    ), mock.patch.object(_client, "dumps", refuse):
-        yield
-
-
-@pytest.fixture(params=["orjson", "json"])
+@pytest.fixture(params=NAMES)
 def encoder(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Each test that asks for it runs with both encoders."""
-    assert vars(rules)["orjson"] is orjson
-    with without_orjson() if request.param == "json" else contextlib.nullcontext():
+    """Each test that asks for it runs with every encoder."""
+    with using(request.param):
         yield request.param
 
 
@@ -283,11 +270,13 @@ def verdict(value: Any) -> str:
     suppress_health_check=list(HealthCheck),
 )
 @given(value=values())
-def test_both_encoders_agree(value: Any) -> None:
-    """Whole structures of everything: equal parsed JSON, or refused by both."""
-    with_orjson = verdict(value)
-    with without_orjson():
-        assert verdict(value) == with_orjson
+def test_all_encoders_agree(value: Any) -> None:
+    """Whole structures of everything: equal parsed JSON, or refused by all."""
+    verdicts = []
+    for name in NAMES:
+        with using(name):
+            verdicts.append(verdict(value))
+    assert verdicts[0] == verdicts[1] == verdicts[2]
 
 
 # --- at the server

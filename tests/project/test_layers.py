@@ -70,7 +70,8 @@ KEYS = {
         {"whisperr._relay.metrics", "whisperr._relay.http", "whisperr.integrations.prometheus"}
     ),
     "uvicorn": frozenset({"whisperr._serving", "whisperr._relay.http", "whisperr.sandbox"}),
-    "orjson": frozenset({"whisperr._encoding.values"}),
+    "orjson": frozenset({"whisperr._encoding.encoders"}),
+    "msgspec": frozenset({"whisperr._encoding.encoders"}),
     "threading": _THREADS,
     "_thread": _THREADS,
     "os.register_at_fork": frozenset({"whisperr._process.at_fork"}),
@@ -304,6 +305,7 @@ def test_every_name_of_the_tables_means_something() -> None:
         ),
         ("whisperr.cli", "__import__('urllib3')", "imports urllib3"),
         ("whisperr._encoding.records", "import orjson", "imports orjson"),
+        ("whisperr._encoding.values", "import msgspec.json", "imports msgspec"),
         ("whisperr._delivery.delivery_pass", "from threading import Lock", "imports threading"),
         ("whisperr._atomic", "import _thread", "imports _thread"),
         (
@@ -345,7 +347,7 @@ def test_a_violation_is_caught(module: str, source: str, why: str) -> None:
         ("whisperr._delivery.session", "import requests, urllib3.util.retry"),
         ("whisperr._process.at_fork", "import os\nos.register_at_fork()"),
         (
-            "whisperr._encoding.values",
+            "whisperr._encoding.encoders",
             "import json\ntry:\n    import orjson\nexcept ImportError:\n    pass",
         ),
         (

@@ -18,9 +18,7 @@ from whisperr._encoding.records import CALL_OPENING, Event
 from whisperr._encoding.unencodable import Unencodable, type_name
 from whisperr._encoding.values import (
     MAX_DEPTH,
-    OPTIONS,
-    convert,
-    dumps,
+    dump,
     encode,
     encode_by_rules,
     is_plain,
@@ -140,8 +138,8 @@ def encode_call(user_id: str, event_type: str, properties: Mapping[Any, Any]) ->
     call = {"external_user_id": user_id, "event_type": event_type, "properties": properties}
     if type(properties) is dict and (not is_tracked(properties) or is_plain(properties)):
         try:
-            return dumps(call, convert, OPTIONS)
-        except TypeError:  # a value that the encoder does not take
+            return dump(call)
+        except (TypeError, ValueError):  # a value that the encoder does not take
             pass
     return encode_call_by_rules(call)
 

@@ -6,24 +6,25 @@ A value is looked at by its real type, ``type(value)``. ``isinstance`` would bel
 that lies, as every transparent proxy's does, and the C code behind us would not. What other packages
 make is known to foreign.py.
 
-orjson does the common case in one step where it is installed. Code in C takes a value at its word, so
+An encoder in C (encoders.py) does the common case in one step. Such code takes a value at its word, so
 it is asked only for what the rules have passed: ``str``, ``int``, ``float``, ``bool``, ``None``,
 ``dict``, ``list`` and ``tuple`` themselves, no subclasses. No code of the application's runs while it
-walks them, and it never calls back: what it doesn't know ends it with a TypeError, and the whole value
+walks them, and it never calls back: what it doesn't know ends it with an error, and the whole value
 goes by the rules, in Python. Those make new containers of nothing but these types, which no other
 thread can reach, and the results are equal.
 
-What makes sure of that costs next to nothing in the common case (dumps of five flat members: 3 %):
+What makes sure of that:
 
-- ``is_tracked(mapping)`` is False for a dict of ``str``, ``int``, ``float``, ``bool`` and ``None``:
-  CPython's garbage collector doesn't watch a dict that holds nothing it could ever free. Every Enum
-  and every UUID is watched, and so is a dict that holds one, a list or a dict. No other look at such
-  a dict is needed: what else it may hold (a Decimal, a date, a subclass without attributes) orjson
-  hands back by OPTIONS. Two things slip through. A Fragment in a flat dict goes out as it stands: its
-  text is the application's own word. And CPython 3.13 forgets to watch ``vars(x)`` when ``x`` is given
-  an attribute later: an Enum in there is orjson's to read.
-- ``is_plain(value)`` looks at every part of all others. From CPython 3.14 on every dict is watched:
-  there it looks at the flat ones, too.
+- ``is_plain(value)`` looks at every part; for msgspec, which hands nothing back, also at keys and at
+  the size of integers.
+- With orjson up to CPython 3.13 that is not needed for what is flat, and costs next to nothing (of five
+  members: 3 %): ``is_tracked(mapping)`` is False for a dict of ``str``, ``int``, ``float``, ``bool`` and
+  ``None``. The garbage collector doesn't watch a dict that holds nothing it could ever free. Every Enum
+  and every UUID is watched, and so is a dict that holds one, a list or a dict. What else such a dict
+  may hold (a Decimal, a date, a subclass without attributes) orjson hands back by its options. Two
+  things slip through. A Fragment in a flat dict goes out as it stands: its text is the application's
+  own word. And CPython 3.13 forgets to watch ``vars(x)`` when ``x`` is given an attribute later: an
+  Enum in there is orjson's to read. From 3.14 on every dict is watched.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ import base64
 import datetime
 import decimal
 import enum
-import gc
-import json
 import math
 import numbers
 import os
@@ -46,13 +45,9 @@ from itertools import islice
 from typing import Any, Callable
 
 from whisperr._encoding import foreign
+from whisperr._encoding.encoders import BEST, ENCODERS, READY_MADE
 from whisperr._encoding.unencodable import Unencodable as Unencodable
 from whisperr._encoding.unencodable import type_name
-
-try:
-    import orjson
-except ImportError:  # a platform without a wheel: the standard library serves
-    orjson = None  # type: ignore[assignment]
 
 MAX_ITEMS = 2**20  # of a lazy sequence: ``range(10**12)`` is short to write and long to list
 MAX_DEPTH = 100  # levels of arrays and objects in what a caller passes, itself the first
@@ -67,34 +62,16 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 # --- the encoder, and what it is asked for
 
 
-def _refuse(value: Any, default: Any, option: int) -> bytes:
-    raise TypeError
-
-
-# The common case, for who can't afford a call of encode(): unless is_tracked() and not is_plain(),
-# ``dumps(value, convert, OPTIONS)``. A TypeError is for encode_by_rules(), and so
-# is everything without orjson.
-dumps: Callable[[Any, Any, int], bytes] = _refuse if orjson is None else orjson.dumps
+# The common case, for who can't afford a call: unless is_tracked() and not is_plain(), it is
+# ``write(value)`` if TAKES_MORE, else ``dumps(value, convert, OPTIONS)``. A TypeError or ValueError is
+# for encode_by_rules().
+write, is_tracked, dumps, OPTIONS, TAKES_MORE = ENCODERS[BEST]
 convert = None  # the encoder calls nothing
-OPTIONS = 0
-if orjson is not None:
-    OPTIONS = (
-        orjson.OPT_PASSTHROUGH_DATETIME
-        | orjson.OPT_PASSTHROUGH_DATACLASS
-        | orjson.OPT_PASSTHROUGH_SUBCLASS
-    )
-
-
-def _is_tracked(value: Any) -> bool:
-    return True  # not CPython: nobody says
-
-
-is_tracked: Callable[[Any], bool] = getattr(gc, "is_tracked", _is_tracked)
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
-def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
+def _look(value: Any, depth: int = MAX_DEPTH) -> bool:
     """Whether a value is made of what the encoder may see, in up to ``depth`` levels."""
     try:
         kind = type(value)
@@ -107,11 +84,46 @@ def is_plain(value: Any, depth: int = MAX_DEPTH) -> bool:
         if depth < 1:
             return False
         for part in parts:
-            if type(part) not in _PLAIN and not is_plain(part, depth - 1):
+            if type(part) not in _PLAIN and not _look(part, depth - 1):
                 return False
     except Exception:  # another thread is changing the dict, or a type can't be looked up
         return False
     return True
+
+
+def _look_closely(value: Any, depth: int = MAX_DEPTH) -> bool:
+    """Likewise, for an encoder that takes integers of any size, and keys of any type."""
+    try:
+        kind = type(value)
+        if kind is dict:
+            for key in value:
+                if type(key) is not str:
+                    return False
+            parts = value.values()
+        elif kind is list or kind is tuple:
+            parts = value
+        else:
+            return kind in _PLAIN and (kind is not int or _INT_MIN <= value <= _INT_MAX)
+        if depth < 1:
+            return False
+        for part in parts:
+            kind = type(part)
+            if kind is int:
+                if not _INT_MIN <= part <= _INT_MAX:
+                    return False
+            elif kind not in _PLAIN and not _look_closely(part, depth - 1):
+                return False
+    except Exception:  # likewise
+        return False
+    return True
+
+
+is_plain = _look_closely if TAKES_MORE else _look
+
+
+def dump(value: Any) -> bytes:
+    """The common case, where a call can be afforded. is_plain() has passed the value."""
+    return write(value) if TAKES_MORE else dumps(value, convert, OPTIONS)
 
 
 def encode(value: Any, depth: int = MAX_DEPTH) -> bytes:
@@ -122,8 +134,8 @@ def encode(value: Any, depth: int = MAX_DEPTH) -> bytes:
     """
     if is_plain(value, depth):
         try:
-            return dumps(value, convert, OPTIONS)
-        except TypeError:  # a lone surrogate, a large integer, a key that is no text
+            return dump(value)
+        except (TypeError, ValueError):  # a lone surrogate, a large integer, a key that is no text
             pass
     return encode_by_rules(value, depth)
 
@@ -158,10 +170,7 @@ def plain(value: Any, name: str) -> Any:
 
 def encode_by_rules(value: Any, depth: int) -> bytes:
     """encode(), for what the encoder must not see, or refused."""
-    plain = _normalise(value, depth)
-    if orjson is not None:
-        return orjson.dumps(plain)
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return write(_normalise(value, depth))
 
 
 def _normalise(value: Any, depth: int) -> Any:
@@ -384,8 +393,6 @@ _RULES: dict[Any, Callable[[Any], Any]] = {
     Set: _items,
     Sequence: _items,
 }
-if orjson is not None:  # the encoder's own: JSON that is ready made
-    _as_json, _from_json = orjson.dumps, orjson.loads
-    _RULES = {orjson.Fragment: lambda value: _from_json(_as_json(value)), **_RULES}
+_RULES = {**READY_MADE, **_RULES}
 _EXACT = {id(kind): rule for kind, rule in _RULES.items()}
 _KEYS = (enum.Enum, str, int, float, decimal.Decimal, datetime.date, datetime.timedelta, uuid.UUID)

@@ -11,6 +11,7 @@ from importlib import metadata
 from typing import Iterator, NamedTuple
 
 from whisperr import _atomic
+from whisperr._encoding.encoders import BEST
 from whisperr.cli._findings import Finding, advice, ok, wrong
 
 # Until when the makers of Python correct errors: the last month of each.
@@ -73,7 +74,7 @@ def examine() -> Iterator[Finding]:
         version = installed(name)
         if version is not None:
             yield ok("packages", f"{name} {version}")
-    yield _orjson()
+    yield encoder(BEST)
 
 
 def interpreter(
@@ -141,12 +142,12 @@ def _supported() -> Supported:
     return Supported(tuple((3, int(minor)) for minor in pythons), limits)
 
 
-def _orjson() -> Finding:
-    version = installed("orjson")
-    if version is not None:
-        return ok("packages", f"orjson {version}")
-    return advice(
-        "packages",
-        "orjson is missing: events are encoded by the standard library, which takes longer.",
-        "pip install orjson, where there is a wheel for this platform.",
-    )
+def encoder(name: str) -> Finding:
+    """What encodes the events."""
+    if name == "json":
+        return advice(
+            "packages",
+            "orjson and msgspec are missing: the standard library encodes events, which takes longer.",
+            "pip install orjson, or msgspec, where there is a wheel for this platform.",
+        )
+    return ok("packages", f"{name} {installed(name)}, which encodes events")
