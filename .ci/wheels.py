@@ -43,7 +43,7 @@ def wheels(tag: str, required: list[Requirement]) -> list[str]:
     command += ["--implementation", "cp", "--abi", f"cp{tag}", "--python-version", version]
     command += [f"--platform={platform}" for platform in PLATFORMS]
     command += [f"{each.name}{each.specifier}" for each in wanted]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"cp{tag}: {done.stderr}", flush=True)
         return []
