@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import time
+import types
 import warnings
 from collections import deque
 from pathlib import Path
@@ -21,9 +22,11 @@ from support.clients import DEADLINE, open_client
 from support.programs import run_program
 from whisperr import _atomic, _client
 from whisperr._atomic import Counter, Furthest, Tally, Turn
+from whisperr._delivery import caretaker, sender_thread
 from whisperr._delivery.queue import RecordQueue
 from whisperr._encoding.records import Event
 from whisperr._journal.store import MappedStore
+from whisperr.sandbox import Sandbox
 
 THREADS = 8
 TIMES = 200_000  # in each thread
@@ -213,6 +216,63 @@ def test_an_append_to_a_map_is_whole(tmp_path: Path) -> None:
     found = path.read_bytes()
     frames = sorted(found[at : at + size] for at in range(0, len(found), size))
     assert frames == sorted(b"%2d:%012d;" % (i, n) for i in range(THREADS) for n in range(FRAMES))
+
+
+class _WatchedLock:
+    """A lock that notes who would wait for it if another held it."""
+
+    def __init__(self, noted: Callable[[], object]) -> None:
+        self._lock = threading.Lock()
+        self._noted = noted
+        self.release = self._lock.release
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if blocking and timeout != 0:
+            self._noted()
+        return self._lock.acquire(blocking, timeout)
+
+    __enter__ = acquire
+
+    def __exit__(self, *raised: object) -> None:
+        self.release()
+
+
+@pytest.mark.parametrize("times", [2_000, pytest.param(TIMES, marks=pytest.mark.endurance)])
+def test_a_call_waits_for_no_lock(
+    server: Sandbox, key: str, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Eight threads track into a small queue while it is delivered: none of the eight ever asks for a lock of the
+    client's in a way that could wait, each call is counted, and the bytes of what is gone are none.
+    """
+    callers: set[int] = set()
+    by_callers, by_others = Counter(), Counter()
+
+    def note() -> None:
+        (by_callers if threading.get_ident() in callers else by_others).add(1)
+
+    watched = types.SimpleNamespace(**vars(threading))
+    watched.Lock = lambda: _WatchedLock(note)
+    for module in (sender_thread, caretaker):
+        monkeypatch.setattr(module, "threading", watched)
+    with open_client(server.url, key, max_queue_size=1_000, flush_at=1) as client:
+        client.track("user", "it_happened")
+        assert client.flush()  # the thread has begun
+
+        def work(index: int) -> None:
+            callers.add(threading.get_ident())
+            for n in range(times):
+                client.track(f"user_{index}", "it_happened", {"n": n, "text": "-" * (n % 50)})
+
+        in_threads(work)
+        assert client.flush()
+        stats = client.stats()
+        engine = client._own_engine()
+        assert engine is not None
+        assert engine.intake.queue.bytes.read() == 0
+    assert by_callers.read() == 0
+    assert by_others.read() > 0
+    assert stats["accepted"] == THREADS * times + 1
+    assert stats["delivered"] + sum(stats["dropped"].values()) == stats["accepted"]
 
 
 FORKED = """
