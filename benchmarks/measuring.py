@@ -45,6 +45,11 @@ class Sink:
     def __exit__(self, *_: object) -> None:
         self._process.communicate("", timeout=10)
 
+    def total(self, what: str = "") -> int:
+        """How many events came since it began, or how many ``requests``."""
+        with urlopen(f"{self.url}/{what}", timeout=10) as answer:
+            return int(answer.read())
+
     def arrived(self) -> int:
         """How many events came since this was last asked. Opens the gate, should it be closed."""
         with urlopen(f"{self.url}/gate/open", timeout=10) as answer:

@@ -7,6 +7,7 @@ answered in its own protocol: JSON, or an empty protobuf message for OTLP. Bodie
 parsed, only searched: what the sink costs must not be what a benchmark measures.
 
     GET /             how many events and identities came since it began, as text
+    GET /requests     how many requests with some
     GET /gate/close   from now on requests are read, and neither counted nor answered
     GET /gate/open    all of them are, and those that follow
 """
@@ -32,6 +33,7 @@ class Counter:
 
     def __init__(self) -> None:
         self.count = 0
+        self.requests = 0
         self.open = True
         self.waiting: list[tuple[Connection, bytes, bytes]] = []
 
@@ -85,9 +87,11 @@ class Connection(asyncio.Protocol):
         path = head.split(b" ", 2)[1]
         if path.startswith(b"/gate/"):
             counter.turn(path == b"/gate/open")
-        self._answer(head, str(counter.count).encode(), b"text/plain")
+        number = counter.requests if path == b"/requests" else counter.count
+        self._answer(head, str(number).encode(), b"text/plain")
 
     def answer_post(self, head: bytes, body: bytes) -> None:
+        self._counter.requests += 1
         self._counter.count += (gzip.decompress(body) if _GZIP.search(head) else body).count(MARK)
         if _PROTOBUF.search(head):
             self._answer(head, b"", b"application/x-protobuf")
