@@ -12,10 +12,11 @@ ABOUT = "whisperr-"  # before the name of each header that the relay has given t
 def fields_of(message: Any) -> Fields:
     """Of a message of py-amqp. Without the headers that a relay has added."""
     headers = message.headers or {}
+    named = {_bytes(name): _bytes(value) for name, value in headers.items()}
     fields = {
-        name.encode(): _bytes(value)
-        for name, value in headers.items()
-        if not name.startswith((ABOUT, "x-"))  # x- are the broker's
+        name: value
+        for name, value in named.items()
+        if not name.startswith((ABOUT.encode(), b"x-"))  # x- are the broker's
     }
     return {**fields, b"body": _bytes(message.body)}
 
@@ -24,7 +25,9 @@ def about_of(message: Any) -> dict[str, str]:
     """What a relay has added."""
     headers: Mapping[str, Any] = message.headers or {}
     return {
-        name[len(ABOUT) :]: str(value) for name, value in headers.items() if name.startswith(ABOUT)
+        name[len(ABOUT) :]: str(value)
+        for name, value in headers.items()
+        if isinstance(name, str) and name.startswith(ABOUT)  # py-amqp: bytes, if it is no UTF-8
     }
 
 
