@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Everything a developer runs. It needs git, Python 3.8 or later with venv, and a package index.
 
-    python3 dev.py demo     the demonstration; --hold keeps its page
+    python3 dev.py demo     the demonstration; --hold keeps its page, --broker sends all through relays
     python3 dev.py test     all tests, on the Python that runs this; pytest's arguments may follow
     python3 dev.py quick    under a minute: the tests that wait for nobody
     python3 dev.py check    ruff, mypy, pyright

@@ -10,8 +10,6 @@ import os
 from itertools import count
 from typing import Any, Callable
 
-from whisperr import Whisperr
-
 
 class Accounts:
     """Numbers the events of one role (``web``, ``task``, ``script``) and writes the numbers down."""
@@ -38,7 +36,3 @@ def read_accounts(path: str) -> dict[str, set[str]]:
                 number = line.strip()
                 numbers.setdefault(number.rpartition(" ")[0], set()).add(number)
     return numbers
-
-
-def client_from_environment() -> Whisperr:
-    return Whisperr(os.environ["DEMO_KEY"], base_url=os.environ["DEMO_URL"])

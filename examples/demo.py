@@ -3,6 +3,9 @@
 Starts a strict ingestion server and a Redis on loopback, runs the programs beside this file
 against them, and compares what they say they tracked with what arrived. Ends with 0 only when nothing
 was lost and nothing arrived twice.
+
+With --broker all of it goes through a broker and two relays, one of which is killed in the middle. Celery has
+its tasks in the same broker.
 """
 
 from __future__ import annotations
@@ -16,14 +19,15 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Iterator
+from typing import Callable, Iterator, Mapping
 
 import requests
 from accounts import read_accounts
-from redis_server import own_redis
+from relays import APP, BROKERS, Relays, two_relays
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
@@ -39,19 +43,20 @@ CALLERS = 8  # threads that send requests to gunicorn
 def main() -> int:
     options = _options()
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="whisperr-demo-") as folder, Sandbox(
-        numbers=True
-    ) as server, own_redis(Path(folder)) as broker:
-        console.print(f"ingestion server on {server.url} (open it in a browser), Redis on {broker}")
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="whisperr-demo-"))
+        server = stack.enter_context(Sandbox(numbers=True))
+        broker = stack.enter_context(BROKERS[options.broker or "redis"](Path(folder)))
+        console.print(f"ingestion server on {server.url} (open it in a browser), broker: {broker}")
         accounts = os.path.join(folder, "accounts")
-        environment = {
-            **os.environ,
-            "DEMO_ACCOUNTS": accounts,
-            "DEMO_URL": server.url,
-            "DEMO_KEY": KEY,
-            "DEMO_BROKER": broker,
-            "NO_PROXY": "127.0.0.1",
-        }
+        common = {"DEMO_ACCOUNTS": accounts, "DEMO_BROKER": broker, "NO_PROXY": "127.0.0.1"}
+        relays: Relays | None = None
+        if options.broker:
+            relays = stack.enter_context(two_relays(broker, server, KEY))
+            way = {"WHISPERR_BROKER_URL": broker, "WHISPERR_APP": APP}
+        else:
+            way = {"WHISPERR_BASE_URL": server.url, "WHISPERR_API_KEY": KEY}
+        environment = {**_without_settings(os.environ), **common, **way}
         with _progress(console) as progress:
             programs = [
                 _start(["pool.py", str(options.jobs)], environment),
@@ -59,12 +64,20 @@ def main() -> int:
                 _start(["tasks.py", str(options.tasks)], environment),
             ]
             with _celery(environment), _gunicorn(environment) as url:
-                _send_requests(url, options.requests, progress)
+                in_the_middle = relays.kill_one if relays else _nothing
+                _send_requests(url, options.requests, progress, in_the_middle)
                 _await_tasks(accounts, options.tasks, progress)
             for program in programs:
                 _end(program)
         tracked = read_accounts(accounts)
-        status = _report(console, tracked, _arrived(server), server.ledger(KEY))
+        if relays:
+            relays.finish(sum(map(len, tracked.values())))
+        arrived = _arrived(server, relays)
+        names = relays.named() if relays else {}
+        status = _report(console, tracked, arrived, names, server.ledger(KEY))
+        if relays and relays.problem:
+            console.print(relays.problem)
+            status = 1
         if options.hold:
             _hold(console, server)
         return status
@@ -76,8 +89,24 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tasks", type=int, default=1000, help="sent to Celery")
     parser.add_argument("--jobs", type=int, default=1000, help="of the pool")
     parser.add_argument("--events", type=int, default=1000, help="of the script")
+    parser.add_argument(
+        "--broker",
+        nargs="?",
+        const="redis",
+        choices=tuple(BROKERS),
+        help="through two relays behind a broker (default of it: redis), one of them killed",
+    )
     parser.add_argument("--hold", action="store_true", help="keep the page until Ctrl-C")
     return parser.parse_args()
+
+
+def _without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What our programs are told of whisperr is told here."""
+    return {k: v for k, v in environment.items() if not k.startswith("WHISPERR_")}
+
+
+def _nothing() -> None:
+    pass
 
 
 def _hold(console: Console, server: Sandbox) -> None:
@@ -164,14 +193,18 @@ def _await_tasks(accounts: str, number: int, progress: Progress) -> None:
         progress.update(bar, completed=done)
 
 
-def _send_requests(url: str, number: int, progress: Progress) -> None:
+def _send_requests(
+    url: str, number: int, progress: Progress, in_the_middle: Callable[[], None]
+) -> None:
     task = progress.add_task("requests to gunicorn", total=number)
     with requests.Session() as session, ThreadPoolExecutor(CALLERS) as callers:
         session.trust_env = False
         answers = [callers.submit(session.get, url, timeout=STOP_TIMEOUT) for _ in range(number)]
-        for answer in as_completed(answers):
+        for count, answer in enumerate(as_completed(answers), 1):
             answer.result().raise_for_status()
             progress.advance(task)
+            if count == (number + 1) // 2:
+                in_the_middle()
 
 
 def _progress(console: Console) -> Progress:
@@ -183,26 +216,35 @@ def _progress(console: Console) -> Progress:
 # --- the ledger
 
 
-def _arrived(server: Sandbox) -> dict[str, set[str]]:
-    numbers: dict[str, set[str]] = {}
-    for event in server.events(KEY):
+def _arrived(server: Sandbox, relays: Relays | None) -> dict[str, dict[str, str]]:
+    """By process: the numbers, and by which relay each came ("": by none)."""
+    sent = relays.arrived() if relays else (("", event) for event in server.events(KEY))
+    numbers: dict[str, dict[str, str]] = {}
+    for relay, event in sent:
         properties = event["properties"]
-        numbers.setdefault(properties["process"], set()).add(properties["n"])
+        numbers.setdefault(properties["process"], {}).setdefault(properties["n"], relay)
     return numbers
 
 
 def _report(
     console: Console,
     tracked: dict[str, set[str]],
-    arrived: dict[str, set[str]],
+    arrived: dict[str, dict[str, str]],
+    relays: dict[str, str],
     counts: dict[str, int],
 ) -> int:
-    table = Table("process", "accepted", "arrived", "lost")
+    table = Table("process", "accepted", "arrived", "lost", *relays.values())
     for column in table.columns[1:]:
         column.justify = "right"
     for process in sorted(tracked):
-        got, sent = arrived.get(process, set()), tracked[process]
-        table.add_row(process, str(len(sent)), str(len(got)), str(len(sent - got)))
+        got, sent = arrived.get(process, {}), tracked[process]
+        by_relay = Counter(got.values())
+        figures = [len(sent), len(got), len(sent - got.keys()), *(by_relay[it] for it in relays)]
+        table.add_row(process, *map(str, figures))
+    by_relay = Counter(relay for numbers in arrived.values() for relay in numbers.values())
+    if relays:
+        table.add_section()
+        table.add_row("all", "", "", "", *(str(by_relay[it]) for it in relays))
     console.print(table)
 
     accepted = set().union(*tracked.values())

@@ -6,9 +6,11 @@ import multiprocessing
 import sys
 from functools import partial
 
-from accounts import Accounts, client_from_environment
+from accounts import Accounts
 
-client = client_from_environment()
+from whisperr import Whisperr
+
+client = Whisperr()
 accounts = Accounts("pool")
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from accounts import Accounts, client_from_environment
+from accounts import Accounts
 
-client = client_from_environment()
+from whisperr import Whisperr
+
+client = Whisperr()
 accounts = Accounts("script")
 for _ in range(int(sys.argv[1])):
     accounts.track(partial(client.track, "user_42"), "usage_dropped")

@@ -6,13 +6,14 @@ import os
 import sys
 from functools import partial
 
-from accounts import Accounts, client_from_environment
+from accounts import Accounts
 from celery import Celery
 
 import whisperr.integrations.celery  # noqa: F401
+from whisperr import Whisperr
 
 app = Celery("tasks", broker=os.environ["DEMO_BROKER"])
-client = client_from_environment()
+client = Whisperr()
 accounts = Accounts("task")
 
 

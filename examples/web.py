@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 from accounts import Accounts
@@ -17,8 +16,6 @@ settings.configure(
     ROOT_URLCONF=__name__,
     SECRET_KEY="of a demonstration",
     USE_TZ=True,
-    WHISPERR_API_KEY=os.environ["DEMO_KEY"],
-    WHISPERR_BASE_URL=os.environ["DEMO_URL"],
     WHISPERR_RESOLVE_USER=f"{__name__}.customer",
 )
 

@@ -8,7 +8,10 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from support.deadlines import generous
+from support.parts import need
 
 NUMBERS = ("--requests", "200", "--jobs", "100", "--events", "100", "--tasks", "50")
 FEW = ("--requests", "8", "--jobs", "8", "--tasks", "5", "--events", "7")
@@ -27,7 +30,7 @@ def _demo(folder: Path, *options: str, path: str = "") -> subprocess.CompletedPr
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=generous(50),
+        timeout=generous(100),
     )
 
 
@@ -37,6 +40,40 @@ def test_the_demo_delivers_every_event_of_every_process_once(tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout
     # The master's own event and the pool's parent's are among them.
     assert "accepted 452  arrived 452  lost 0  twice 0  resent 0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "broker", ["redis", pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))]
+)
+def test_the_demo_through_relays(broker: str, tmp_path: Path) -> None:
+    """Two relays behind a broker, one killed with -9 while they work: nothing lost, nothing twice."""
+    need(broker)
+    done = _demo(tmp_path, "--broker", broker, *NUMBERS)
+    assert done.returncode == 0, done.stdout
+    assert "accepted 452  arrived 452  lost 0  twice 0" in done.stdout
+    # What each of them has sent; no event without a relay.
+    head = next(line for line in done.stdout.splitlines() if "accepted" in line)
+    total = next(line for line in done.stdout.splitlines() if " all " in line)
+    assert ("SIGKILL" in head, "ended with 0" in head) == (True, True), head
+    sent = [int(part) for part in total.split() if part.isdigit()]
+    assert sum(sent) == 452 and all(sent), total
+
+
+def test_the_demo_through_relays_fails_when_messages_are_left(tmp_path: Path) -> None:
+    """The exit status tells, too, when the relays could not deliver all of it: here dead letters."""
+    need("redis")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, redis\n"
+        "if 'pool.py' in sys.argv[0]:\n"
+        "    import os\n"
+        "    client = redis.Redis.from_url(os.environ['DEMO_BROKER'])\n"
+        "    client.xadd('{whisperr}:events:shop', {'hello': 'world'})\n"
+    )
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    done = _demo(tmp_path, "--broker", *FEW, path=path)
+    assert done.returncode == 1, done.stdout
+    assert "lost 0  twice 0" in done.stdout
+    assert "the broker is not empty" in done.stdout and "'dead_letters': 1" in done.stdout
 
 
 def test_the_demo_keeps_its_page_when_asked_to(tmp_path: Path) -> None:

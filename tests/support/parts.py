@@ -10,6 +10,7 @@ test fails.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import os
 import shutil
@@ -36,11 +37,6 @@ class Part(NamedTuple):
 
 def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, CHROMIUM)), None)
-
-
-def find_rabbitmq(program: str = "rabbitmq-server") -> str | None:
-    """Of Debian's not the one on the PATH, which runs as another user."""
-    return shutil.which(program, path="/usr/lib/rabbitmq/bin") or shutil.which(program)
 
 
 def find_uwsgi() -> str | None:
@@ -85,6 +81,12 @@ def _has_redis() -> bool:
     return False
 
 
+def _has_rabbitmq() -> bool:
+    if importlib.util.find_spec("amqp") is None:
+        return False
+    return importlib.import_module("rabbitmq_server").find_rabbitmq() is not None
+
+
 AS_ROOT = "run it as root (in a container: with the right to mount)"
 PARTS = {
     "awslambdaric": Part(
@@ -103,7 +105,7 @@ PARTS = {
         f"sudo apt-get install util-linux, and {AS_ROOT}",
     ),
     "rabbitmq": Part(
-        lambda: find_rabbitmq() is not None and importlib.util.find_spec("amqp") is not None,
+        _has_rabbitmq,
         "sudo apt-get install rabbitmq-server",
     ),
     "redis": Part(_has_redis, "sudo apt-get install redis-server"),
