@@ -347,6 +347,22 @@ def test_small_messages_fill_a_request(
     assert queues.waiting(QUEUE) == 0
 
 
+RETURNS = 25  # a quorum queue of RabbitMQ 4 bears 20, unless it is told otherwise
+
+
+def test_what_comes_back_often_stays(
+    queues: OwnRabbit, server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """However many relays have died with a message: queues that a relay has made keep it."""
+    publish(queues.url, range(10))
+    for _ in range(RETURNS):
+        assert wait_until(lambda: queues.messages(QUEUE))  # they go back when the connection ends
+    with running_relay(tmp_path, queues.url, server.url, shop=key) as relay:
+        server.wait_for(key, 10)
+        relay.stop()
+    assert_all_arrived(server, key, 10)
+
+
 def test_a_relay_is_killed_before_it_acknowledges(
     queues: OwnRabbit, server: Sandbox, key: str, tmp_path: Path
 ) -> None:
