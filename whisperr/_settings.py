@@ -171,6 +171,12 @@ def make_settings(
     may_lack = found["disabled"] or found["app"] is not None
     if may_lack and not api_key and not environment.get(variable_of("api_key")):
         return Settings(key=Key(""), **found)
+    has_broker = found["broker_url"] is not None
+    if has_broker and not api_key and not environment.get(variable_of("api_key")):
+        raise ValueError(
+            "api_key is required or, beside broker_url, app: the name by which the relay knows "
+            f"the key, like shop; give it, or set {variable_of('app')}"
+        )
     return Settings(key=Key(_find_key(api_key, found["disabled"], environment).value), **found)
 
 

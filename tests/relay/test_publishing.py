@@ -278,8 +278,8 @@ def test_an_app_without_a_broker() -> None:
 
 
 def test_neither_a_key_nor_an_app() -> None:
-    """With a broker, too, somebody must say whose events these are."""
-    with pytest.raises(ValueError, match=r"^api_key is required"):
+    """With a broker, too, somebody must say whose events these are: by a key or, best, by a name."""
+    with pytest.raises(ValueError, match=r"^api_key is required or.* app: .* set WHISPERR_APP$"):
         Whisperr(broker_url=NOWHERE)
 
 

@@ -214,7 +214,7 @@ def explain_broker(error: Exception, place: str) -> Explanation:
 _OF_BROKERS = {
     "BrokerUnreachable": (
         "The broker at {place} can't be reached, or closed the connection.",
-        "Is WHISPERR_BROKER_URL right, and is the broker running?",
+        "Is WHISPERR_BROKER_URL right, and is the broker running? Is that its port for TLS, or the one without?",
     ),
     "BrokerTimeout": (
         "The broker at {place} does not answer in time.",
@@ -247,7 +247,8 @@ _OF_BROKERS = {
     "BrokerBusy": ("The broker at {place} is starting.", "Wait; if it stays so, look at its log."),
     "BrokerRefusal": (
         "The broker at {place} refused the command.",
-        "Is it a RabbitMQ, or a Redis 6.2 or later? Are these names used by nothing else there? "
+        "Has it the virtual host, or the database, that WHISPERR_BROKER_URL ends with? Is it a "
+        "RabbitMQ, or a Redis 6.2 or later? Are these names used by nothing else there? "
         "Were the queues made with other arguments?",
     ),
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Iterator, Mapping
 
 from whisperr._broker.errors import BrokerError, BrokerLogin, BrokerRefusal
 from whisperr._broker.messages import DEAD_LETTER_QUEUE, queue_of
 from whisperr._delivery.answers import explain_broker
-from whisperr._settings import BrokerUrl, Settings
+from whisperr._settings import BrokerUrl, Settings, make_settings
 from whisperr.cli._findings import Finding, advice, ok, wrong
 from whisperr.cli._versions import release
 
@@ -15,16 +16,36 @@ ABOUT = "broker"
 _OLDEST = (6, 2)  # of Redis
 
 
+def settings_for(found: Settings | Finding, timeout: float) -> Settings | None:
+    """Those of the environment; where a relay runs neither an app nor a key may be among them.
+
+    None: something in it is unusable, which is told elsewhere.
+    """
+    if isinstance(found, Settings):
+        return found
+    try:
+        return make_settings(None, {"request_timeout": timeout, "disabled": True, "on_error": None})
+    except ValueError:
+        return None
+
+
+def missing_package(settings: Settings | None) -> str:
+    """By which it would be spoken to; "" if it is there, or none is wanted."""
+    url = settings.broker_url if settings is not None else None
+    return url.package if url is not None and find_spec(url.package) is None else ""
+
+
 def examine(settings: Settings) -> Iterator[Finding]:
     """Ask it. Nothing without a broker."""
     url = settings.broker_url
     if url is None:
         return
+    name = missing_package(settings)
+    if name:
+        yield wrong(ABOUT, f"The package {name} is missing.", f"pip install 'whisperr[{name}]'")
+        return
     try:
         yield from _rabbitmq(settings, url) if url.is_amqp else _redis(settings, url)
-    except ImportError:
-        name = url.package
-        yield wrong(ABOUT, f"The package {name} is missing.", f"pip install 'whisperr[{name}]'")
     except BrokerError as error:
         found = explain_broker(error, settings.place)
         yield wrong(ABOUT, found.what, found.change)
@@ -36,7 +57,9 @@ def _rabbitmq(settings: Settings, url: BrokerUrl) -> Iterator[Finding]:
     connection = Connection(url)
     seconds = settings.request_timeout
     try:
-        for queue in (queue_of(settings.app or ""), DEAD_LETTER_QUEUE):
+        named = settings.app is not None or settings.key.reveal()
+        own = (queue_of(settings.app or ""),) if named else ()  # a relay's apps are in its keys
+        for queue in (*own, DEAD_LETTER_QUEUE):
             count, relays = connection.look(queue, seconds)
             yield ok(ABOUT, f"The queue {queue} is there, with {_counted(count, 'message')}.")
             if not relays and queue != DEAD_LETTER_QUEUE:

@@ -88,6 +88,8 @@ def _explain(reply: Reply, settings: Settings) -> Explanation:
 def _environment(reply: Reply, settings: Settings) -> Iterator[Finding]:
     """Variables that have a say in it. Their values may hold passwords, so only their names."""
     url = settings.base_url
+    if settings.broker_url is not None:
+        return
     names = [proxy_variable(url), ca_variable(url) if reply.status is None else ""]
     if any(names):
         yield advice(

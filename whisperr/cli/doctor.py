@@ -33,7 +33,9 @@ from whisperr.cli._findings import (
     wrong,
 )
 
-KEY, APP, URL, JOURNAL = map(variable_of, ("api_key", "app", "base_url", "journal_dir"))
+KEY, APP, URL, JOURNAL, BROKER = map(
+    variable_of, ("api_key", "app", "base_url", "journal_dir", "broker_url")
+)
 TIMEOUT = 10.0  # seconds
 LONGEST_TIMEOUT = 600.0  # seconds
 
@@ -98,12 +100,16 @@ def _examine(options: argparse.Namespace) -> Iterator[Finding]:
     journal = options.journal_dir or os.environ.get(JOURNAL)
     if journal:
         yield from _journal_folder.examine(journal)
-    if isinstance(settings, Settings):
-        yield from _broker.examine(settings)
+    broker = _broker.settings_for(settings, options.timeout)
+    package = _broker.missing_package(broker)
+    if broker is not None:
+        yield from _broker.examine(broker)
     if options.no_send:
         yield Finding(_test_event.ABOUT, OK, "none was sent, as you wish")
     elif isinstance(settings, Finding):
         yield settings
+    elif package:
+        yield Finding(_test_event.ABOUT, OK, f"none was sent, without the package {package}")
     else:
         yield from _test_event.examine(settings)
 
@@ -116,9 +122,11 @@ def _settings(options: argparse.Namespace) -> Settings | Finding:
         except ValueError as error:
             raise ValueError(f"--{error}".replace("base_url", "base-url")) from None
     if not os.environ.get(KEY) and not os.environ.get(APP):
-        return advice(
-            _test_event.ABOUT, f"None was sent: {KEY} is not set.", f"{KEY}=wrk_... whisperr doctor"
-        )
+        if os.environ.get(BROKER):
+            none, how = f"neither {APP} nor {KEY} is set", f"{APP}=shop whisperr doctor"
+        else:
+            none, how = f"{KEY} is not set", f"{KEY}=wrk_... whisperr doctor"
+        return advice(_test_event.ABOUT, f"None was sent: {none}.", how)
     try:
         return _test_event.settings_for(None, options.base_url, options.timeout)
     except ValueError as error:
