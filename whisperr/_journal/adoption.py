@@ -23,7 +23,6 @@ from whisperr._journal.file_system import PASSING
 from whisperr._journal.folder import (
     files,
     lock_path,
-    segment_path,
     sequences_of,
     sized_files,
 )
@@ -89,9 +88,11 @@ class Adoption:
     def claim(self, folder: str, count: int) -> None:
         """Claim so many chains of the dead, or all there are, and keep a log of each."""
         chains: deque[Chain] = deque()
+        self._forget_closed()
         try:
+            found = os.stat(folder)
             while self.has_more and len(chains) < count:
-                chain = self._claim(folder, self._candidates.popleft())
+                chain = self._claim(folder, self._candidates.popleft(), found)
                 if chain is not None:
                     chains.append(chain)
             listed = sequences_of(folder, {chain.name for chain in chains})
@@ -117,18 +118,21 @@ class Adoption:
 
     def _has_room(self) -> bool:
         """For one more: with a descriptor of its own, or without one."""
+        if not self._can_link:
+            self._forget_closed()
         return self._can_link or self._has_room_for_descriptor()
 
     def _has_room_for_descriptor(self) -> bool:
-        if len(self._with_descriptor) >= _MAX_DESCRIPTORS:  # or less, by now
-            self._with_descriptor = [each for each in self._with_descriptor if each.has_descriptor]
         return len(self._with_descriptor) < _MAX_DESCRIPTORS
 
-    def _claim(self, folder: str, name: str) -> Chain | None:
+    def _forget_closed(self) -> None:
+        """Those that were delivered since."""
+        if not self._has_room_for_descriptor():
+            self._with_descriptor = [each for each in self._with_descriptor if each.has_descriptor]
+
+    def _claim(self, folder: str, name: str, found: os.stat_result) -> Chain | None:
         try:
-            if self._is_gone(folder, name):
-                return None
-            chain = Chain.claim(folder, name)
+            chain = Chain.claim(folder, name, self._newest.get(name, 0), found)
             if chain is None:
                 self._note_refused(folder, name)
                 return None
@@ -140,13 +144,6 @@ class Adoption:
         except OSError as error:  # perhaps the same with all of them: told once
             self._cannot_adopt(error, name)
             return None
-
-    def _is_gone(self, folder: str, name: str) -> bool:
-        """Another adopter was quicker: to claim it would make a lock file and delete it again."""
-        sequence = self._newest.get(name, 0)
-        if sequence and os.path.lexists(segment_path(folder, name, sequence)):
-            return False
-        return not os.path.lexists(lock_path(folder, name))
 
     def _note_refused(self, folder: str, name: str) -> None:
         """The lock of many chains of a dead adopter is held for a moment, by whoever claims one."""

@@ -61,20 +61,19 @@ def _check_folder(path: str) -> os.stat_result:
 
 
 def segment_path(folder: str, chain: str, sequence: int) -> str:
-    return os.path.join(folder, f"{chain}-{sequence:08x}.seg")
+    return f"{folder}/{chain}-{sequence:08x}.seg"
 
 
 def lock_path(folder: str, chain: str) -> str:
-    return os.path.join(folder, chain + ".lock")
+    return f"{folder}/{chain}.lock"
 
 
 def files(folder: str) -> Iterator[tuple[str, int]]:
     """Chain and sequence of every file of ours; sequence 0 is the lock."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            match = _FILE.fullmatch(entry.name)
-            if match:
-                yield match[1], int(match[3] or "0", 16)
+    for entry in os.listdir(folder):
+        match = _FILE.fullmatch(entry)
+        if match:
+            yield match[1], int(match[3] or "0", 16)
 
 
 def sequences_of(folder: str, chains: Collection[str]) -> dict[str, list[int]]:

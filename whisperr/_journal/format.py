@@ -167,9 +167,9 @@ def decode_header(data: bytes) -> tuple[Header | None, str, int]:
 
     The magic number, the version and the size stay where they are in every version.
     """
-    if data.count(0) == len(data):  # killed before it was written: nothing was promised yet
-        return None, EMPTY, 0
     if data[: len(FILE_MAGIC)] != FILE_MAGIC or len(data) < _HEADER.size:
+        if _is_zero(data, 0):  # killed before it was written: nothing was promised yet
+            return None, EMPTY, 0
         return None, DAMAGED if data.find(FRAME_MAGIC) >= 0 else FOREIGN, 0
     _, version, size, destination, prefix, sequence, created = _HEADER.unpack_from(data)
     body, checksum = data[: size - _CRC_BYTES], data[size - _CRC_BYTES : size]
@@ -188,7 +188,7 @@ def scan(data: bytes, at: int) -> Iterator[Frame | Damage]:
             yield frame
             at += frame.size
             continue
-        if data.count(0, at) == len(data) - at:  # what was reserved and never used
+        if _is_zero(data, at):  # what was reserved and never used
             return
         frame, behind = None, at
         while frame is None:
@@ -199,6 +199,11 @@ def scan(data: bytes, at: int) -> Iterator[Frame | Damage]:
             frame = _frame_at(data, behind)
         yield Damage(at, behind - at)
         at = behind
+
+
+def _is_zero(data: bytes, at: int) -> bool:
+    """From there on. A comparison of memory: counting takes ten times as long."""
+    return data[at:] == bytes(len(data) - at)
 
 
 def decode_record(frame: Frame, segment: int, producer: Producer | None) -> Record | None:

@@ -46,7 +46,12 @@ from whisperr._settings import Settings
 ADOPT_INTERVAL = 60.0  # seconds between two looks for what dead processes left behind
 _FIRST_CLAIM, _LARGEST_CLAIM = 32, 512  # chains at once: each claim is twice the one before
 _MAX_REFILL = 2000  # records at once
-_NOTES = SMALLEST  # bytes of a segment in which an adopter notes what is done
+# Of the segments in which an adopter notes what is done: nothing is dropped for them.
+_NOTES = Sizing(SMALLEST, SMALLEST, lambda wanted, least, may_drop: wanted, lambda size: None)
+
+
+def _no_chain() -> None:
+    """An adopter's notes go into the chain that it has adopted, and into no other."""
 
 
 def _segment_of(record: Record) -> int | None:
@@ -101,12 +106,11 @@ class Journal:
         at_fork.join(self)
 
     def _new_adopted_log(self) -> Log:
-        """It notes what is settled in the chain that it adopts, and has no other."""
         return Log(
-            lambda: None,
+            _no_chain,
             self._where,
             self._environment,
-            Sizing(_NOTES, _NOTES, lambda wanted, least, may_drop: wanted, lambda size: None),
+            _NOTES,
             self._cannot_note,
             self._token,
         )
@@ -378,9 +382,8 @@ class Journal:
             self._forget_done()
 
     def _forget_done(self) -> None:
-        left = [(log, log.segments()) for log in self._adopted]
-        self._adopted = [log for log, segments in left if segments]
-        self._home = {segment.handle: log for log, segments in left for segment in segments}
+        self._adopted = [log for log in self._adopted if not log.is_empty]
+        self._home = {each.handle: log for log in self._adopted for each in log.segments()}
         if not self._adopted:
             self._adoption.release_holder()
 

@@ -150,6 +150,11 @@ class Log:
             except RuntimeError:  # changed meanwhile, by a finalizer
                 continue
 
+    @property
+    def is_empty(self) -> bool:
+        """No segment is left."""
+        return not self._segments
+
     def drop_oldest(self, last_too: bool = False) -> int | None:
         """Delete the oldest segment, settled or not; how many records are lost, or None: none is left.
 
@@ -267,8 +272,8 @@ class Log:
 
     def _release_emptied(self) -> None:
         """Give up the chains of which nothing is left."""
-        with contextlib.suppress(IndexError):
-            while True:
+        with contextlib.suppress(IndexError):  # another took the last one meanwhile
+            while self._emptied:
                 chain = self._emptied.popleft()
                 if not self._has(chain):
                     chain.is_ended = True  # first said, then looked again: see above
@@ -276,7 +281,8 @@ class Log:
                         chain.release(remove=True)
 
     def _has(self, chain: Chain) -> bool:
-        return any(segment.chain is chain for segment in self.segments())
+        segments = self.segments()
+        return bool(segments) and any(segment.chain is chain for segment in segments)
 
     # --- the sender's pass
 

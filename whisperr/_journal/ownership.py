@@ -79,9 +79,16 @@ class Chain:
         raise OSError(errno.EAGAIN, "no lock to be had")
 
     @staticmethod
-    def claim(folder: str, name: str) -> Chain | None:
-        """A chain whose owner is dead. None: it lives, or another was quicker."""
-        return _lock_chain(folder, name, 0)
+    def claim(
+        folder: str, name: str, sequence: int | None = None, found: os.stat_result | None = None
+    ) -> Chain | None:
+        """A chain whose owner is dead. None: it lives, or another was quicker.
+
+        ``sequence``: of a segment that was there. Where neither it nor a lock file is there any more,
+        another has delivered the chain, and a claim would only make a lock file and delete it again.
+        ``found``: what stat() says of the folder, for whoever claims many.
+        """
+        return _lock_chain(folder, name, 0, sequence, found)
 
     def is_mappable(self) -> bool:
         """Whether its segments may be filled through a map. OSError: the folder is gone."""
@@ -159,14 +166,16 @@ class Chain:
 
     def close_descriptor(self) -> None:
         """In a child: of the parent's lock. Only if it still is the one of the lock file."""
+        if not self._fds:
+            return
         with contextlib.suppress(IndexError, OSError):
             fd = self._fds.pop()
             if self._file is not None and os.path.samestat(os.fstat(fd), self._file):
                 os.close(fd)
 
-    def _lock(self, flags: int) -> bool:
+    def _lock(self, flags: int, sequence: int | None = None) -> bool:
         """Take the lock. False: another has it, or unlinked the file meanwhile."""
-        if not flags and not self._may_open():
+        if not flags and not self._may_open(sequence):
             return False
         fd = os.open(self._path, _LOCK_FLAGS | flags, 0o600)
         self._fds.append(fd)
@@ -180,12 +189,14 @@ class Chain:
         except (BlockingIOError, PermissionError, FileNotFoundError):
             return False
 
-    def _may_open(self) -> bool:
-        """Whether nobody here has that file open, under this name or another one."""
+    def _may_open(self, sequence: int | None) -> bool:
+        """Whether nobody here has that file open, under this name or another one, and see claim()."""
         try:
-            found = os.stat(self._path, follow_symlinks=False)
+            found = os.lstat(self._path)
         except FileNotFoundError:
-            return True
+            return sequence is None or os.path.lexists(
+                segment_path(self.folder, self.name, sequence)
+            )
         return self._note_open(found)
 
     def _note_open(self, file: os.stat_result) -> bool:
@@ -202,8 +213,14 @@ def _disown(key: _Key, owner: object) -> None:
         _owned_here.pop(key, None)
 
 
-def _lock_chain(folder: str, name: str, flags: int) -> Chain | None:
-    found = os.stat(folder)
+def _lock_chain(
+    folder: str,
+    name: str,
+    flags: int,
+    sequence: int | None = None,
+    found: os.stat_result | None = None,
+) -> Chain | None:
+    found = found or os.stat(folder)
     key = (os.getpid(), found.st_dev, found.st_ino, name)
     owner = object()
     if _owned_here.setdefault(key, owner) is not owner:  # before the file is opened, see above
@@ -211,7 +228,7 @@ def _lock_chain(folder: str, name: str, flags: int) -> Chain | None:
     chain = None
     try:
         chain = Chain(folder, name, key, owner)
-        if chain._lock(flags):
+        if chain._lock(flags, sequence):
             return chain
         chain.release(remove=False)
         return None

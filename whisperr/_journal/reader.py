@@ -43,9 +43,12 @@ def read_segment(path: str, destination: bytes | None = None) -> SegmentContents
     ``destination``: the one it has to have. In a segment of another one all is damage: its
     records are for somebody else.
     """
-    if not stat.S_ISREG(os.lstat(path).st_mode):
+    try:
+        data = read_file(path)
+    except OSError:
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            raise
         return SegmentContents(path, NO_FILE, None, [], [], 0, 0)
-    data = read_file(path)
     header, fault, start = file_format.decode_header(data)
     if header is not None and destination not in (None, header.destination):
         header, fault = None, file_format.FOREIGN
@@ -82,6 +85,8 @@ class ChainContents:
 
     def waiting(self, segment: SegmentContents) -> list[Frame]:
         """The records of one of its segments that are not settled."""
+        if not self._settled:
+            return segment.records
         return [frame for frame in segment.records if not self.is_settled(frame.number)]
 
     @property
@@ -102,6 +107,9 @@ class _SettledNumbers:
             else:
                 self._starts.append(numbers.start)
                 self._stops.append(numbers.stop)
+
+    def __bool__(self) -> bool:
+        return bool(self._starts)
 
     def contains(self, number: int) -> bool:
         at = bisect_right(self._starts, number) - 1
