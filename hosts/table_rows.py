@@ -83,6 +83,11 @@ def wsgi_script(name: str, package: str, text: str, **more: object) -> Row:
     return Row(name, package, RUN, {"program.py": PORT + dedent(text)}, web=True, **given)  # type: ignore[arg-type]
 
 
+def wsgi_module(name: str, package: str, *options: str) -> Row:
+    command = ("{python}", "-m", package, *options, "application:wsgi")
+    return Row(name, package, command, web=True, line=DELIVER, why=DEFAULT_SIGTERM, light=True)
+
+
 def asgi_command(name: str, package: str, *command: str, **more: object) -> Row:
     words = [part.replace("APP", "application:asgi") for part in command]
     with_line = [part.replace("APP", "flushing:app") for part in command]
@@ -96,6 +101,11 @@ def asgi_command(name: str, package: str, *command: str, **more: object) -> Row:
         shown="`FlushOnShutdown(app)`",
         **more,  # type: ignore[arg-type]
     )
+
+
+def uvicorn(name: str, *options: str, **more: object) -> Row:
+    command = ("{python}", "-m", "uvicorn", "APP", "--port", "{port}", *options)
+    return asgi_command(name, "uvicorn", *command, **more)
 
 
 SERVERS = (
@@ -133,24 +143,8 @@ SERVERS = (
         line="import whisperr.integrations.uwsgi",
         light=True,
     ),
-    Row(
-        "Waitress",
-        "waitress",
-        ("{python}", "-m", "waitress", "--listen=127.0.0.1:{port}", "application:wsgi"),
-        web=True,
-        line=DELIVER,
-        why=DEFAULT_SIGTERM,
-        light=True,
-    ),
-    Row(
-        "cheroot",
-        "cheroot",
-        ("{python}", "-m", "cheroot", "--bind", "127.0.0.1:{port}", "application:wsgi"),
-        web=True,
-        line=DELIVER,
-        why=DEFAULT_SIGTERM,
-        light=True,
-    ),
+    wsgi_module("Waitress", "waitress", "--listen=127.0.0.1:{port}"),
+    wsgi_module("cheroot", "cheroot", "--bind", "127.0.0.1:{port}"),
     wsgi_script(
         "CherryPy",
         "cherrypy",
@@ -300,31 +294,8 @@ SERVERS = (
         ("{bin}/granian", "--interface", "wsgi", "--port", "{port}", "application:wsgi"),
         web=True,
     ),
-    asgi_command(
-        "uvicorn",
-        "uvicorn",
-        "{python}",
-        "-m",
-        "uvicorn",
-        "APP",
-        "--port",
-        "{port}",
-        why="the signal is raised again, after the shutdown",
-        light=True,
-    ),
-    asgi_command(
-        "uvicorn --workers 2",
-        "uvicorn",
-        "{python}",
-        "-m",
-        "uvicorn",
-        "APP",
-        "--port",
-        "{port}",
-        "--workers",
-        "2",
-        why="likewise, in each worker",
-    ),
+    uvicorn("uvicorn", why="the signal is raised again, after the shutdown", light=True),
+    uvicorn("uvicorn --workers 2", "--workers", "2", why="likewise, in each worker"),
     asgi_command(
         "Hypercorn", "hypercorn", "{python}", "-m", "hypercorn", "APP", "-b", "127.0.0.1:{port}"
     ),
@@ -580,6 +551,17 @@ def processes(module: str, method: str) -> str:
     """
 
 
+def ipykernel(name: str, now: bool, **more: object) -> Row:
+    text = f"""
+        from jupyter_client import KernelManager
+        manager = KernelManager(); manager.start_kernel()
+        client = manager.client(); client.start_channels(); client.wait_for_ready(60)
+        client.execute_interactive("import application; application.many()")
+        client.stop_channels(); manager.shutdown_kernel(now={now})
+    """
+    return ends(name, "ipykernel", text, **more)
+
+
 OWN_EXIT = "its processes have an exit function of their own"
 PROGRAMS = (
     ends("a script that ends", "", "many()", light=True),
@@ -790,30 +772,9 @@ PROGRAMS = (
         },
         stop=None,
     ),
-    ends(
-        "ipykernel, shutdown",
-        "ipykernel",
-        """
-        from jupyter_client import KernelManager
-        manager = KernelManager(); manager.start_kernel()
-        client = manager.client(); client.start_channels(); client.wait_for_ready(60)
-        client.execute_interactive("import application; application.many()")
-        client.stop_channels(); manager.shutdown_kernel(now=False)
-    """,
-    ),
-    ends(
-        "ipykernel, shutdown `now=True`",
-        "ipykernel",
-        """
-        from jupyter_client import KernelManager
-        manager = KernelManager(); manager.start_kernel()
-        client = manager.client(); client.start_channels(); client.wait_for_ready(60)
-        client.execute_interactive("import application; application.many()")
-        client.stop_channels(); manager.shutdown_kernel(now=True)
-    """,
-        line=FLUSH,
-        shown=FLUSH_SHOWN,
-        why="killed",
+    ipykernel("ipykernel, shutdown", now=False),
+    ipykernel(
+        "ipykernel, shutdown `now=True`", now=True, line=FLUSH, shown=FLUSH_SHOWN, why="killed"
     ),
     ends(
         "python-daemon",
