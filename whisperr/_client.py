@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Callable, Mapping, Pattern, Sequence, Typ
 from whisperr import _atomic
 from whisperr._clock import monotonic
 from whisperr._delivery.engine import Engine, LazyEngine
-from whisperr._delivery.intake import RECORDED, is_nobody
-from whisperr._encoding.calls import Encoder, encode_call_by_rules, mapping, user_id_text
+from whisperr._delivery.intake import is_nobody
+from whisperr._encoding.calls import Encoder, encode_call_by_rules, join, mapping, user_id_text
 from whisperr._encoding.values import (
     OPTIONS,
     TAKES_MORE,
@@ -222,17 +222,17 @@ class Whisperr:
             if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
             intake = engine.intake
+            if intake.filter is not None:
+                intake.put_filtered(
+                    external_user_id, event_type, properties, context, occurred_at, message_id
+                )
+                return
             if not external_user_id and is_nobody(external_user_id):
                 intake.ignore("no user", event_type)
                 return
             try:
                 kind = intake.event_types[event_type]
-            except (KeyError, TypeError):  # a new one, an empty one, not a string; or a filter
-                if intake.filter is not None:
-                    intake.put_filtered(
-                        external_user_id, event_type, properties, context, occurred_at, message_id
-                    )
-                    return
+            except (KeyError, TypeError):  # a new one, an empty one, not a string
                 kind = intake.event_type(event_type)
                 if not kind:
                     intake.ignore("no event type")
@@ -241,31 +241,31 @@ class Whisperr:
                 external_user_id = user_id_text(external_user_id)
             if type(properties) is not dict:
                 properties = {} if properties is None else mapping(properties, "properties")
-            call = {
-                "external_user_id": external_user_id,
-                "event_type": kind,
-                "properties": properties,
-            }
             if is_tracked(properties) and not is_plain(properties):
-                encoded = encode_call_by_rules(call)
+                call = encode_call_by_rules(external_user_id, kind, properties)
             else:
                 try:
-                    encoded = write(call) if TAKES_MORE else dumps(call, convert, OPTIONS)
+                    user = write(external_user_id)
+                    rest = write(properties) if TAKES_MORE else dumps(properties, convert, OPTIONS)
+                    call = join((user, kind, rest))
                 except (TypeError, ValueError):  # a value that the encoder does not take
-                    encoded = encode_call_by_rules(call)
-            size = len(encoded)
+                    call = encode_call_by_rules(external_user_id, kind, properties)
+            size = len(call)
             if (
                 size > intake.max_size
                 or context is not None
                 or occurred_at is not None
                 or message_id is not None
             ):
-                intake.put(encoded, context, occurred_at, message_id)
+                intake.put(call, context, occurred_at, message_id)
                 return
-            intake.append((next(intake.numbers), time.time_ns(), encoded[RECORDED], None, None))
+            intake.append((next(intake.numbers), time.time_ns(), call, None, None))
             total = intake.add_bytes(size + intake.beside_call, SEEK_CUR)
-            waiting = len(intake.events) + len(intake.identities)
-            if waiting >= intake.queue.look_at or total > intake.max_total:
+            if (
+                len(intake.events) >= intake.queue.look_at
+                or intake.identities  # these count, too, and seldom wait
+                or total > intake.max_total
+            ):
                 intake.after_put()
         except Exception as error:
             engine.refuse(error, event_type)

@@ -6,10 +6,8 @@ import time
 from datetime import datetime
 from typing import Any
 
-from whisperr._delivery.intake import RECORDED
-from whisperr._encoding.calls import CALL_DEPTH, Encoder, message_id_text, nanoseconds
+from whisperr._encoding.calls import Encoder, encode_call, message_id_text, nanoseconds
 from whisperr._encoding.records import Event, Identity
-from whisperr._encoding.values import encode
 
 
 def event_of(
@@ -23,12 +21,12 @@ def event_of(
     message_id: str | None = None,
 ) -> Event:
     """The record of one track() call."""
-    call = {"external_user_id": user, "event_type": event_type, "properties": properties}
+    call = encode_call(user, encoder.event_type(event_type), properties)
     when = time.time_ns() if occurred_at is None else nanoseconds(occurred_at)
     extra = None
     if context or message_id is not None:
         extra = (encoder.context(context), message_id_text(message_id))
-    return (number, when, encode(call, CALL_DEPTH)[RECORDED], extra, None)
+    return (number, when, call, extra, None)
 
 
 def identity_of(encoder: Encoder, number: int, fields: dict[str, Any]) -> Identity:

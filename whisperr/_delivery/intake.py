@@ -32,7 +32,7 @@ from whisperr._encoding.calls import (
     nanoseconds,
     user_id_text,
 )
-from whisperr._encoding.records import CALL_OPENING, Event
+from whisperr._encoding.records import Event
 from whisperr._encoding.values import members
 
 if TYPE_CHECKING:  # what few clients have
@@ -40,11 +40,6 @@ if TYPE_CHECKING:  # what few clients have
 
 Properties = Mapping[str, object]
 
-#: Of an encoded call, what a record holds. The slice is also a copy: what orjson returns holds a
-#: scratch buffer of a kilobyte or more.
-RECORDED = slice(len(CALL_OPENING), -1)
-
-_LEFT_OUT = len(CALL_OPENING) + 1  # bytes of an encoded call that a record does not hold
 _NOTHING_FITS = -1  # bytes
 
 
@@ -111,8 +106,7 @@ class Intake:
         self._engine = engine
         self._encoder = encoder
         self.filter = call_filter
-        #: With a filter none is known, so that every call leaves the common path there.
-        self.event_types = encoder.event_types if call_filter is None else {}
+        self.event_types = encoder.event_types
         self.numbers = numbers  # the next one is the next record's
         self.queue = queue
         self.events, self.identities = queue.events, queue.identities
@@ -120,7 +114,7 @@ class Intake:
         self.add_bytes = queue.bytes.move
         self.max_total = queue.max_bytes + queue.bytes.ZERO
         #: bytes of an event on the wire beside its encoded call
-        self.beside_call = encoder.overhead - _LEFT_OUT
+        self.beside_call = encoder.overhead
         self.max_size = encoder.max_event_bytes - self.beside_call  # of an encoded call
         self.is_ending = False  # closed, or the exit of the process has begun
 
@@ -140,9 +134,9 @@ class Intake:
         """A call without a user, or without an event type."""
         self._engine.ignore(why, event_type)
 
-    def event_type(self, given: object) -> str:
-        """As it is sent; "" for an empty one. Refused, unless it is legal."""
-        return self._encoder.event_type(given) if given else ""
+    def event_type(self, given: object) -> bytes:
+        """Its part of an encoded call; b"" for an empty one. Refused, unless it is legal."""
+        return self._encoder.event_type(given) if given else b""
 
     def put_filtered(
         self,
@@ -172,27 +166,25 @@ class Intake:
         if call is None:
             self._engine.leave_out(event_type)
             return
-        get = call.get
-        user_id, kind, given = get("external_user_id"), get("event_type"), get("properties")
+        user_id, kind, given = call["external_user_id"], call["event_type"], call["properties"]
         if not user_id and is_nobody(user_id):
             self.ignore("no user", kind)
             return
-        known = self._encoder.event_types.get(kind) if type(kind) is str else None
-        text = known or self.event_type(kind)
-        if not text:
+        known = self.event_types.get(kind) if type(kind) is str else None
+        part = known or self.event_type(kind)
+        if not part:
             self.ignore("no event type")
             return
         if type(user_id) is not str:
             user_id = user_id_text(user_id)
         if type(given) is not dict:
             given = _as_dict(given, "properties")
-        self.put(
-            encode_call(user_id, text, given), get("context"), get("occurred_at"), get("message_id")
-        )
+        encoded = encode_call(user_id, part, given)
+        self.put(encoded, call["context"], call["occurred_at"], call["message_id"])
 
     def put(
         self,
-        encoded: bytes,
+        call: bytes,
         context: Properties | None,
         occurred_at: datetime | None,
         message_id: str | None,
@@ -200,7 +192,7 @@ class Intake:
         """Queue a call that is large, or brings more than properties; or refuse it."""
         when = time.time_ns() if occurred_at is None else nanoseconds(occurred_at)
         extra = None
-        size = len(encoded)
+        size = len(call)
         if context or message_id is not None:
             extra = (self._encoder.context(context), message_id_text(message_id))
             size += sum(len(part) for part in extra if part)
@@ -209,7 +201,7 @@ class Intake:
             return
         if size > self.max_size:
             raise Refused(f"an event of over max_event_bytes ({self._encoder.max_event_bytes})")
-        self.append((next(self.numbers), when, encoded[RECORDED], extra, None))
+        self.append((next(self.numbers), when, call, extra, None))
         total = self.add_bytes(size + self.beside_call, SEEK_CUR)
         waiting = len(self.events) + len(self.identities)
         if waiting >= self.queue.look_at or total > self.max_total:

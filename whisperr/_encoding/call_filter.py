@@ -57,7 +57,7 @@ class CallFilter:
             changed = self._asked(fields, EVENT)
             if changed is None:
                 return None
-            fields = changed
+            fields = changed if len(changed) == len(EVENT) else {**dict.fromkeys(EVENT), **changed}
         if self._hides is not None:
             self._redact(fields, "properties")
             self._redact(fields, "context")
@@ -108,7 +108,7 @@ def copied(value: Any) -> Any:
     """Dicts, lists and tuples anew, what they hold as it is."""
     kind = type(value)
     if kind is dict:
-        made = dict(value)  # in one step: another thread may be changing it
+        made: dict[Any, Any] = value.copy()  # in one step: another thread may be changing it
         if is_tracked(value):  # else it holds nothing that could be changed
             for key, item in made.items():
                 if type(item) in _CONTAINERS:

@@ -25,6 +25,7 @@ from whisperr._encoding.values import (
     is_tracked,
     key_text,
     members,
+    write,
 )
 from whisperr._version import SDK_NAME, __version__
 
@@ -68,22 +69,23 @@ class Encoder:
         #: bytes of an event on the wire beside its call, when it brings no context of its own
         self.overhead = _EVENT_FRAME + len(self.environment_bytes)
         self.max_event_bytes = max_event_bytes
-        #: event types as given -> as sent; only legal ones, and no empty one
-        self.event_types: dict[object, str] = {}
+        #: event types as given -> their part of an encoded call; only legal ones, and no empty one
+        self.event_types: dict[object, bytes] = {}
 
-    def event_type(self, given: object) -> str:
-        """As it is sent; "" for one of white space alone. Refused, unless it is legal."""
+    def event_type(self, given: object) -> bytes:
+        """Its part of an encoded call; b"" for one of white space alone. Refused, unless it is legal."""
         text = _plain_text(given, "event_type")
         if text is None:
             raise Refused(f"event_type must be a string, not {type_name(given)}")
         stripped = text.strip()
         if not stripped:
-            return ""
+            return b""
         if not _SNAKE.fullmatch(stripped):
             raise Refused("invalid event_type: expected lowercase snake_case", _shown(text))
+        part = b',"event_type":"%b","properties":' % stripped.encode()
         if type(given) is str and len(self.event_types) < _MAX_CACHED:
-            self.event_types[given] = stripped
-        return stripped
+            self.event_types[given] = part
+        return part
 
     def context(self, given: object) -> bytes | None:
         """The members of a caller's context with ours under them; its key wins, save over the id."""
@@ -130,28 +132,39 @@ class Encoder:
         return [size(event) if event[3] else len(event[2]) + overhead for event in events]
 
 
-def encode_call(user_id: str, event_type: str, properties: Mapping[Any, Any]) -> bytes:
-    """The three members of a track() call, as track() itself encodes them in the common case.
+#: Of an encoded user id, the part of an event type, encoded properties: the call as a record holds
+#: it. Nothing else is in there: what an encoder returns may hold a scratch buffer of a kilobyte.
+join = b"".join
+
+
+def encode_call(user_id: str, kind: bytes, properties: Mapping[Any, Any]) -> bytes:
+    """A track() call as a record holds it, as track() itself encodes it in the common case.
 
     Refused, or Unencodable, when it can't be sent.
+
+    Args:
+        kind: What ``Encoder.event_type()`` gave.
     """
-    call = {"external_user_id": user_id, "event_type": event_type, "properties": properties}
     if type(properties) is dict and (not is_tracked(properties) or is_plain(properties)):
         try:
-            return dump(call)
+            return join((write(user_id), kind, dump(properties)))
         except (TypeError, ValueError):  # a value that the encoder does not take
             pass
-    return encode_call_by_rules(call)
+    return encode_call_by_rules(user_id, kind, properties)
 
 
-def encode_call_by_rules(call: dict[str, Any]) -> bytes:
-    """The three members of a track() call, where the encoder must not see them, or refused.
+def encode_call_by_rules(user_id: str, kind: bytes, properties: Mapping[Any, Any]) -> bytes:
+    """Likewise, where the encoder must not see them, or refused.
 
     Refused, or Unencodable, when it can't be sent.
     """
-    unicode_text(call["external_user_id"], "external_user_id")
-    call["properties"] = mapping(call["properties"], "properties")
-    return encode_by_rules(call, CALL_DEPTH)
+    user = encode_by_rules(unicode_text(user_id, "external_user_id"), MAX_DEPTH)
+    try:
+        encoded = encode_by_rules(mapping(properties, "properties"), MAX_DEPTH)
+    except Unencodable as error:
+        error.path.insert(0, "properties")
+        raise
+    return join((user, kind, encoded))
 
 
 def compact(encoded: bytes) -> bytes:

@@ -17,8 +17,7 @@ from whisperr._delivery.answers import (
 )
 from whisperr._delivery.outcome import Outcome, Reply
 from whisperr._encoding.bodies import EVENTS_PATH, batch
-from whisperr._encoding.calls import Encoder
-from whisperr._encoding.records import CALL_OPENING
+from whisperr._encoding.calls import Encoder, encode_call
 from whisperr._encoding.values import encode
 from whisperr._settings import Settings, make_settings
 from whisperr.cli._findings import Finding, advice, ok, wrong
@@ -64,8 +63,8 @@ def _send(settings: Settings, message_id: str) -> Reply | None:
 
     encoder = Encoder(settings.app_version, settings.max_event_bytes)
     properties = {"sent_by": "whisperr doctor"}
-    call = encode({"external_user_id": NAME, "event_type": NAME, "properties": properties})
-    event = (0, time.time_ns(), call[len(CALL_OPENING) : -1], (None, encode(message_id)), None)
+    call = encode_call(NAME, encoder.event_type(NAME), properties)
+    event = (0, time.time_ns(), call, (None, encode(message_id)), None)
     body = batch([event], b"", encoder.environment_bytes)
     deadline = monotonic() + settings.request_timeout
     transport = Transport(settings, lambda seconds: False, lambda: deadline)
