@@ -11,6 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import pytest
+
 from support import run_program
 from support.clients import open_client, track
 from support.deadlines import DEADLINE
@@ -19,7 +21,7 @@ from whisperr import Whisperr, lifecycle
 from whisperr._reporting import observers
 from whisperr.sandbox import Sandbox
 
-REQUESTS = 400
+MANY = pytest.param(10_000, 300, marks=[pytest.mark.endurance, pytest.mark.timeout(1800)])
 
 CONFIGURATION = """
 import os
@@ -28,7 +30,7 @@ os.makedirs("metrics", exist_ok=True)
 from whisperr.integrations.gunicorn import post_fork, post_worker_init, worker_exit, worker_abort
 from whisperr.integrations.prometheus import instrument
 instrument()
-workers, preload_app, max_requests, max_requests_jitter, graceful_timeout = 4, True, 30, 10, 60
+workers, preload_app, max_requests_jitter, graceful_timeout = 4, True, 10, 60
 """
 
 SCRAPE = """
@@ -59,17 +61,21 @@ def scraped(folder: Path) -> dict[str, float]:
     }
 
 
-def test_prometheus_under_gunicorn(server: Sandbox, key: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("requests", "of_a_worker"), [(400, 30), MANY])
+def test_prometheus_under_gunicorn(
+    server: Sandbox, key: str, tmp_path: Path, requests: int, of_a_worker: int
+) -> None:
     """Four workers that are recycled all the time: the sums are what the server has counted."""
     setting = Setting(tmp_path, server, key)
-    with setting.gunicorn("served:application", CONFIGURATION) as served:
-        served.send(REQUESTS)
+    configuration = f"{CONFIGURATION}max_requests = {of_a_worker}\n"
+    with setting.gunicorn("served:application", configuration) as served:
+        served.send(requests)
         served.stop()
         tracked = served.numbers()
     assert_delivered(server, key, tracked)
     ledger, found = server.ledger(key), scraped(tmp_path)
     assert len(os.listdir(tmp_path / "metrics")) > 8  # of more than the four
-    assert found["whisperr_accepted_total"] == found["whisperr_delivered_total"] == REQUESTS
+    assert found["whisperr_accepted_total"] == found["whisperr_delivered_total"] == requests
     assert found["whisperr_delivered_total"] == ledger["arrived"]
     assert found["whisperr_requests_total"] == ledger["requests"]
     assert found["whisperr_pending"] == 0
