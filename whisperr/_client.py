@@ -222,13 +222,13 @@ class Whisperr:
             if not engine.token[0]:  # the first call in this process
                 engine = self._engine_of_this_process(engine)
             intake = engine.intake
+            if not external_user_id and is_nobody(external_user_id):
+                intake.ignore("no user", event_type)
+                return
             if intake.filter is not None:
                 intake.put_filtered(
                     external_user_id, event_type, properties, context, occurred_at, message_id
                 )
-                return
-            if not external_user_id and is_nobody(external_user_id):
-                intake.ignore("no user", event_type)
                 return
             try:
                 kind = intake.event_types[event_type]
