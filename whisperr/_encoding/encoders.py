@@ -87,4 +87,5 @@ BEST = next(iter(ENCODERS))
 #: Types of theirs that hold JSON which is ready made -> what it says.
 READY_MADE: dict[Any, Callable[[Any], Any]] = {}
 if orjson is not None:
-    READY_MADE[orjson.Fragment] = lambda value: orjson.loads(orjson.dumps(value))
+    _as_json, _from_json = orjson.dumps, orjson.loads
+    READY_MADE[orjson.Fragment] = lambda value: _from_json(_as_json(value))
