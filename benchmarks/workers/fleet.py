@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 
 import figures
 import sdks
@@ -12,6 +13,7 @@ LIMIT = 300.0  # seconds
 
 
 def main() -> None:
+    warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12 on: it forks beside a thread
     given = figures.arguments(broker="", processes=64, publishes=50, together=20)
     from whisperr import Whisperr
 
