@@ -660,7 +660,7 @@ def test_the_names_of_others_are_not_touched(dead: Dead, tmp_path: Path) -> None
     others = [path.with_name(name) for name in ("x.seg", "notes.txt", "0.lock", ".hidden", "é")]
     for other in others:
         other.write_bytes(b"x" * 700_000)
-    assert folders.used_bytes(str(path.parent)) == len(dead.data)
+    assert folders.usage(str(path.parent))[0] == len(dead.data)
     reports, _ = deliver(dead.url, dead.key, tmp_path / "journal", max_journal_bytes=2**20)
     assert reports.all == []
     assert sorted(path.parent.iterdir()) == sorted(others)

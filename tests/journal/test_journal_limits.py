@@ -32,6 +32,7 @@ from support.journals import (
     modes,
 )
 from support.rows import named
+from support.short_lives import leave_short_lives
 from whisperr import Whisperr
 from whisperr._journal.log import SMALLEST
 from whisperr._journal.segment import OwnSegment
@@ -150,7 +151,7 @@ def work(begin):
     for n in range(begin, begin + 2000, 50):
         for m in range(n, n + 50):
             client.track("user", "number_seen", {{"n": m, "text": "x" * 1000}})
-        most.append(folders.used_bytes(folder))
+        most.append(folders.usage(folder)[0])
     client.shutdown()
     account(reports=heard.reports, stats=client.stats(), most=max(most))
 
@@ -174,6 +175,55 @@ reap([fork(work, begin) for begin in range(0, 8000, 2000)])
     _, stats = deliver(server.url, key, tmp_path / "journal")
     found = {event["properties"]["n"] for event in server.events(key)}
     assert stats["adopted"] == len(found) == 8000 - lost
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(1800)
+def test_64_living_processes_and_many_dead_share_the_limit(
+    server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """All write for more than there is room, in a folder that was full of the dead: whoever looks
+    finds it within the limit, each counts what it dropped, and the counts are what never arrives.
+    """
+    processes, dead, each = 64, 520, 300
+    leave_short_lives(tmp_path / "journal", server.url, key, dead, first=processes * each)
+    server.inject(key, OUT_OF_ORDER)
+    source = f"""
+from whisperr._journal import folder as folders
+folder = "journal/" + folders.destination(URL, KEY).hex()
+
+def work(begin):
+    heard = Heard()
+    client = new_journal(max_journal_bytes={2 * MIB}, max_queue_size=50, max_retries=0, on_error=heard)
+    for n in range(begin, begin + {each}):
+        client.track("user", "number_seen", {{"n": n, "text": "x" * 1000}})
+    client.shutdown()
+    account(reports=heard.reports, stats=client.stats())
+
+before = folders.usage(folder)[0]
+left = [fork(work, begin) for begin in range(0, {processes * each}, {each})]
+looks, most = 0, 0
+while left:
+    looks, most = looks + 1, max(most, folders.usage(folder)[0])
+    left = [pid for pid in left if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+print(before, looks, most)
+"""
+    said = run_app(server, key, tmp_path, DYING + FILLING + source, timeout=150).stdout
+    server.forget(key)
+    before, looks, most = map(int, said.split())
+    print(f"{before} bytes of the dead, then at most {most} in {looks} looks")
+    assert looks > 100 and before > 1.9 * MIB and most <= 2 * MIB
+    lines = accounts(tmp_path)
+    assert len(lines) == processes
+    for line in lines:
+        assert_ledger(line["stats"])
+        told = sum(report[2] for report in line["reports"] if report[0] == "dropped")
+        assert told == sum(line["stats"]["dropped"].values())
+    assert any(report[0] == "journal" for line in lines for report in line["reports"])
+    lost = sum(sum(line["stats"]["dropped"].values()) for line in lines)
+    _, stats = deliver(server.url, key, tmp_path / "journal")
+    found = {event["properties"]["n"] for event in server.events(key)}
+    assert stats["adopted"] == len(found) == processes * each + dead - lost
 
 
 # --- the modes of the files, and what stands in none of them

@@ -10,8 +10,9 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -19,7 +20,7 @@ from support.apps import assert_arrived
 from support.clients import flush_until_settled
 from support.deadlines import generous, wait_until
 from support.journal_programs import run_journal_program
-from support.journals import adopter, deliver, files, folder_of
+from support.journals import adopter, deliver, files, folder_of, watching_deliverer
 from support.short_lives import leave_short_lives
 from whisperr._journal import folder as folders
 from whisperr._journal import journal as journal_module
@@ -27,9 +28,17 @@ from whisperr._journal.ownership import Chain
 from whisperr._journal.space_limit import SpaceLimit
 from whisperr.sandbox import Sandbox
 
+Run = Callable[..., List[Dict[str, Any]]]
+
 MIB = 1024 * 1024
 BATCH = 500  # events of a full one
 FEW_DESCRIPTORS = 30
+
+
+@pytest.fixture
+def run(server: Sandbox, key: str, tmp_path: Path) -> Run:
+    """A program on the journal of the test's folder."""
+    return partial(run_journal_program, server, key, tmp_path)
 
 
 def counts(server: Sandbox, key: str) -> list[int]:
@@ -112,16 +121,13 @@ def test_without_links_it_takes_some_at_a_time(
 
 
 def test_an_adopter_that_dies_leaves_all_to_the_next(
-    server: Sandbox, key: str, tmp_path: Path
+    server: Sandbox, key: str, tmp_path: Path, run: Run
 ) -> None:
     """Killed with all of it in its hands, whose locks are one by then: two that come after it, at
     once, deliver each record once, and leave no file.
     """
     leave_short_lives(tmp_path / "journal", server.url, key, 300)
-    told = run_journal_program(
-        server,
-        key,
-        tmp_path,
+    told = run(
         """
         from whisperr._delivery.delivery_pass import DeliveryPass
 
@@ -205,37 +211,17 @@ for n in range(int(sys.argv[1])):
 
 @pytest.fixture
 def watching(server: Sandbox, key: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """``whisperr journal deliver --watch`` on the folder."""
-    (tmp_path / "journal").mkdir(mode=0o700)
-    arguments = ["--watch", "--interval", "0.2", "--dir", str(tmp_path / "journal")]
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "whisperr",
-            "journal",
-            "deliver",
-            "--base-url",
-            server.url,
-            *arguments,
-        ],
-        cwd=str(tmp_path),
-        env={**os.environ, "WHISPERR_API_KEY": key},
-        stdout=subprocess.PIPE,
-        universal_newlines=True,
-    )
-    with process:
+    with watching_deliverer(server.url, key, tmp_path / "journal") as process:
         yield process
-        process.kill()
 
 
 def test_a_watching_deliverer_delivers_what_jobs_leave(
-    server: Sandbox, key: str, tmp_path: Path, watching: subprocess.Popen[str]
+    server: Sandbox, key: str, tmp_path: Path, run: Run, watching: subprocess.Popen[str]
 ) -> None:
     """A process for each job, of which every fifth is killed: all arrives while it watches, none
     under two ids, and at SIGTERM it says how many, ends well and leaves no file.
     """
-    run_journal_program(server, key, tmp_path, JOBS, arguments=[20])
+    run(JOBS, arguments=[20])
     server.wait_for(key, 20)
     assert wait_until(lambda: not left(tmp_path / "journal"))
     watching.send_signal(signal.SIGTERM)
@@ -248,13 +234,13 @@ def test_a_watching_deliverer_delivers_what_jobs_leave(
 
 
 def test_jobs_that_live_for_one_request_do_not_starve(
-    server: Sandbox, key: str, tmp_path: Path
+    server: Sandbox, key: str, tmp_path: Path, run: Run
 ) -> None:
     """With nobody but the jobs themselves, each of which dies once its own event has arrived: none of
     those that died before is left after a few.
     """
     leave_short_lives(tmp_path / "journal", server.url, key, 60, first=1000)
-    run_journal_program(server, key, tmp_path, JOBS, arguments=[20, "answered"])
+    run(JOBS, arguments=[20, "answered"])
     numbers = [event["properties"]["n"] for event in server.events(key)]
     assert sorted(numbers) == [*range(20), *range(1000, 1060)]
 
@@ -263,13 +249,10 @@ def test_jobs_that_live_for_one_request_do_not_starve(
 
 
 def test_any_number_of_short_lives_stays_under_the_limit(
-    server: Sandbox, key: str, tmp_path: Path
+    server: Sandbox, key: str, tmp_path: Path, run: Run
 ) -> None:
     """The oldest of the dead make room, counted by whoever needs it; what is there arrives."""
-    told = run_journal_program(
-        server,
-        key,
-        tmp_path,
+    told = run(
         f"""
         from whisperr._journal import folder as folders
         folder = os.path.join(FOLDER, folders.destination(URL, KEY).hex())
@@ -283,7 +266,7 @@ def test_any_number_of_short_lives_stays_under_the_limit(
 
         for n in range(300):
             reap([fork(live, n)])
-            most = max(most, folders.used_bytes(folder))
+            most = max(most, folders.usage(folder)[0])
         tell(most=most)
         """,
         timeout=60,
@@ -318,7 +301,7 @@ def test_a_journal_full_of_the_living_leaves_memory(
     assert client.flush()
     assert [report.type for report in reports] == ["journal"]
     assert "full" in reports[0].message and "memory" in reports[0].message
-    assert folders.used_bytes(folder) == MIB
+    assert folders.usage(folder)[0] == MIB
     path.unlink()
     chain.release(remove=True)
     assert client.flush()
@@ -341,6 +324,27 @@ def test_a_segment_leaves_room_for_others(
     limit = SpaceLimit(MIB, lambda: str(tmp_path), lambda: False, lambda error: None)
     assert limit.allowed(wanted, 4000, True) == allowed
     assert limit.allowed(MIB // 2, MIB // 2, True) == (0 if used >= MIB // 2 else MIB // 2)
+
+
+@pytest.mark.parametrize(
+    ("writers", "used", "allowed"),
+    [(1, 0, MIB // 8), (16, 0, MIB // 128), (8, MIB - 60_000, 4_000), (16, MIB - 60_000, 0)],
+)
+def test_many_writers_leave_room_for_each_other(
+    tmp_path: Path, writers: int, used: int, allowed: int
+) -> None:
+    """Each takes of its part, and more stays free for the moment at which all of them look. Chains
+    under the lock of an adopter are no writers.
+    """
+    for n in range(writers):
+        Path(folders.lock_path(str(tmp_path), f"{n:020x}-01234567")).touch()
+    holder = tmp_path / f"{'cd' * 10}-01234567.lock"
+    holder.touch()
+    for n in range(100):
+        os.link(holder, folders.lock_path(str(tmp_path), f"{n:020x}-89abcdef"))
+    (tmp_path / f"{'ab' * 10}-01234567-00000001.seg").write_bytes(bytes(used))
+    limit = SpaceLimit(MIB, lambda: str(tmp_path), lambda: False, lambda error: None)
+    assert limit.allowed(MIB, 4_000, True) == allowed
 
 
 # --- whose lock it is
@@ -408,13 +412,10 @@ CHILDREN = 1_500
 @pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_1500_children_that_track_once_then_one_adopter(
-    server: Sandbox, key: str, tmp_path: Path
+    server: Sandbox, key: str, tmp_path: Path, run: Run
 ) -> None:
     """All arrive, each once, in ten requests at most; the folder has never more than 12 MB."""
-    told = run_journal_program(
-        server,
-        key,
-        tmp_path,
+    told = run(
         f"""
         client = durable()
 
@@ -447,14 +448,11 @@ def test_1500_children_that_track_once_then_one_adopter(
 @pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_64_adopters_of_5000_dead_send_full_batches(
-    server: Sandbox, key: str, tmp_path: Path
+    server: Sandbox, key: str, tmp_path: Path, run: Run
 ) -> None:
     """Each record once, and no batch under 400 but the last of each adopter."""
     leave_short_lives(tmp_path / "journal", server.url, key, 5_000)
-    told = run_journal_program(
-        server,
-        key,
-        tmp_path,
+    told = run(
         """
         client = durable()
 

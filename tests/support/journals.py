@@ -5,10 +5,13 @@ The format is read here without the product's own reader, so that the two may di
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
-from collections.abc import Iterable
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -131,6 +134,25 @@ def deliver(url: str, key: str, journal: Path, **options: Any) -> tuple[Reports,
     assert_ledger(stats)
     assert (stats["pending"], stats["spilled"]) == (0, 0), stats
     return reports, stats
+
+
+@contextlib.contextmanager
+def watching_deliverer(url: str, key: str, journal: Path) -> Iterator[subprocess.Popen[str]]:
+    """``whisperr journal deliver --watch`` on the folder, which is made here."""
+    journal.mkdir(mode=0o700)
+    command = [sys.executable, "-m", "whisperr", "journal", "deliver", "--watch"]
+    process = subprocess.Popen(
+        [*command, "--interval", "0.2", "--base-url", url, "--dir", str(journal)],
+        cwd=str(journal.parent),
+        env={**os.environ, "WHISPERR_API_KEY": key},
+        stdout=subprocess.PIPE,
+        universal_newlines=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def assert_ledger(stats: dict[str, Any]) -> None:

@@ -87,17 +87,31 @@ def sequences_of(folder: str, chains: Collection[str]) -> dict[str, list[int]]:
     return found
 
 
-def used_bytes(folder: str) -> int:
-    """What all segments of the folder have reserved, of the living and the dead."""
-    return sum(size for _, _, size, _ in sized_files(folder))
+def usage(folder: str) -> tuple[int, int]:
+    """What all segments of the folder have reserved, of the living and the dead, and how many write there.
+
+    Who is dead and was not adopted yet counts as a writer; what an adopter has taken has one lock file.
+    """
+    used = writers = 0
+    for _, sequence, found in _found_files(folder):
+        if sequence:
+            used += found.st_size
+        else:
+            writers += found.st_nlink == 1
+    return used, writers
 
 
 def sized_files(folder: str) -> Iterator[tuple[str, int, int, int]]:
-    """Likewise, with size and the time of the last change, in nanoseconds."""
+    """As files(), with size and the time of the last change, in nanoseconds."""
+    for name, sequence, found in _found_files(folder):
+        yield name, sequence, found.st_size, found.st_mtime_ns
+
+
+def _found_files(folder: str) -> Iterator[tuple[str, int, os.stat_result]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             match = _FILE.fullmatch(entry.name)
             if match:
                 with contextlib.suppress(OSError):  # deleted meanwhile
                     found = entry.stat(follow_symlinks=False)
-                    yield match[1], int(match[3] or "0", 16), found.st_size, found.st_mtime_ns
+                    yield match[1], int(match[3] or "0", 16), found

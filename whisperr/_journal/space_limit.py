@@ -1,13 +1,15 @@
 """max_journal_bytes: before a segment is made the oldest go, until there is room for it.
 
 Guarantees:
-    A segment takes an eighth of the room in the folder, or what one record needs, and leaves
-    32 KiB: so that eight processes which make one in the same moment stay under the limit. Only a
-    record that is as large as the limit goes beyond, by itself, and the oldest go after it.
+    A segment takes an eighth of what each writer's part of the room in the folder is, or what one
+    record needs, and leaves 32 KiB, or 4 KiB a writer: so that 64 processes which make small ones in
+    the same moment stay under the limit, and those that came to the same room one after the other,
+    each of which goes on for a while without another look. Only a record that is as large as the
+    limit goes beyond, by itself, and the oldest go after it.
     At most one call at a time drops segments, so that two don't drop one too many each.
     Nobody waits: who comes second leaves it to the first, which looks at the folder again
     after each drop.
-Lock-free: see Turn. _room and _made are estimates, which a race may leave a little too small or
+Lock-free: see Turn. _room, _writers and _made are estimates, which a race may leave a little too small or
     too large; they decide only how soon the folder is looked at again.
 An exception in the middle leaves the turn free (it ends with the call) and the segments that are
     too many to the next rotation.
@@ -18,10 +20,13 @@ from __future__ import annotations
 from typing import Callable
 
 from whisperr._atomic import Turn
-from whisperr._journal.folder import used_bytes
+from whisperr._journal.folder import usage
 
-_SHARES = 8  # processes that may write as fast as this one, before a look at the folder
+_SHARES = 8  # of a writer's part: the k-th that comes takes a k-th, and all of them not one room
 _MARGIN = 32 * 1024  # bytes that stay free
+_MARGIN_OF_ONE = 4 * 1024  # bytes, likewise for each writer
+_MOST_MARGIN = 8  # a part of the limit
+_MOST_WRITERS = 64  # beyond that many, what is a writer is mostly dead, and was not adopted yet
 
 
 class SpaceLimit:
@@ -40,6 +45,7 @@ class SpaceLimit:
         self._on_failure = on_failure
         self._trimming = Turn()
         self._room = 0  # bytes in the folder up to the limit, when it was last looked at
+        self._writers = 1  # who may write there, likewise
         self._made = 0  # bytes since then
 
     def allowed(self, wanted: int, least: int, may_drop: bool) -> int:
@@ -47,18 +53,17 @@ class SpaceLimit:
 
         ``may_drop``: it is worth dropping records, as a note of what is settled is not. A look at the folder is spared as in made(). OSError: the folder can't be looked at.
         """
-        needed = least + _MARGIN
-        if needed > self._max_bytes:
+        if least + _MARGIN > self._max_bytes:
             return least
-        if (self._made + wanted) * _SHARES > self._room and self._trimming.take():
+        if (self._made + wanted) * self._shares > self._room and self._trimming.take():
             try:
                 self._made = 0
-                self._trim(self._open_folder(), needed if may_drop else None)
+                self._trim(self._open_folder(), lambda: not may_drop or self._has_room(least))
             finally:
                 self._trimming.release()
-            if self._room < needed:
+            if not self._has_room(least):
                 return 0
-        return max(least, min(wanted, self._room // _SHARES))
+        return max(least, min(wanted, self._room // self._shares))
 
     def made(self, size: int) -> None:
         """A segment of that size was made.
@@ -67,19 +72,30 @@ class SpaceLimit:
         was: others may have made more.
         """
         self._made += size
-        if self._made * _SHARES <= self._room or not self._trimming.take():
+        if self._made * self._shares <= self._room or not self._trimming.take():
             return
         try:
             self._made = 0
-            self._trim(self._open_folder())
+            self._trim(self._open_folder(), lambda: self._room >= 0)
         except OSError as error:
             self._on_failure(error)
         finally:
             self._trimming.release()
 
-    def _trim(self, folder: str, room: int | None = 0) -> None:
-        """Look how much room there is, and make some. None: only look."""
+    @property
+    def _shares(self) -> int:
+        return _SHARES * self._writers
+
+    def _has_room(self, least: int) -> bool:
+        """For so much, beside what stays free."""
+        margin = min(_MARGIN_OF_ONE * self._writers, self._max_bytes // _MOST_MARGIN)
+        return self._room >= least + max(_MARGIN, margin)
+
+    def _trim(self, folder: str, is_enough: Callable[[], bool]) -> None:
+        """Look how much room there is, and make some until it is enough."""
         while True:
-            self._room = self._max_bytes - used_bytes(folder)
-            if room is None or self._room >= room or not self._drop_oldest():
+            used, writers = usage(folder)
+            self._room = self._max_bytes - used
+            self._writers = max(1, min(writers, _MOST_WRITERS))
+            if is_enough() or not self._drop_oldest():
                 return
