@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from redis_server import own_redis
 from support.clients import NEVER, numbers_at
 from support.deadlines import generous
 from support.groups import Group, started
+from support.journals import deliver, watching_deliverer
 from support.parts import need
 from whisperr.sandbox import Sandbox
 
@@ -33,6 +35,7 @@ PATIENT = {"flush_at": NEVER, "flush_interval": NEVER}
 OURS = "whisperr.integrations.rq."
 SPAWNS = hasattr(rq.worker.SpawnWorker, "_dump_worker_config")  # rq 3
 FEW, MANY = 4, 200  # jobs
+AT_ONCE = {"flush_at": 20, "flush_interval": 10.0}  # the defaults, of a client with a journal
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +206,64 @@ def test_a_debug_line_where_the_class_is_missing(jobs: Jobs, kind: str) -> None:
     with jobs.worker("--burst", "-w", kind, debug=True) as worker:
         worker.wait_for_end()
     assert jobs.said().count(REMINDER) == (kind == "rq.Worker"), jobs.said()
+
+
+# --- without the class: a journal, and whoever delivers it
+
+
+def assert_each_once(server: Sandbox, key: str, jobs: Jobs, count: int) -> None:
+    """All are there under one id; a horse that was killed in a request may have sent its own before."""
+    assert jobs.tracked() == list(range(count)), jobs.said()
+    assert sorted(numbers_at(server, key)) == list(range(count)), jobs.said()
+
+
+@pytest.mark.parametrize(
+    ("killed", "count"),
+    [
+        (True, FEW + 1),
+        pytest.param(False, MANY, marks=pytest.mark.endurance),
+        pytest.param(True, MANY, marks=pytest.mark.endurance),
+    ],
+)
+def test_a_watching_deliverer_instead(
+    jobs: Jobs, server: Sandbox, key: str, tmp_path: Path, killed: bool, count: int
+) -> None:
+    """rq's own worker, a journal, and ``journal deliver --watch`` beside it: all arrives soon, also of
+    horses that are killed (every fifth).
+    """
+    journal = tmp_path / "journal"
+    for n in range(count):
+        jobs.enqueue("killed" if killed and n % 5 == 4 else "work", [n])
+    with watching_deliverer(server.url, key, journal):
+        with jobs.worker("--burst", "-w", "rq.Worker", journal_dir=str(journal)) as worker:
+            worker.wait_for_end(generous(20 + count))
+        server.wait_for(key, count, timeout=generous(15))
+    assert_each_once(server, key, jobs, count)
+
+
+@pytest.mark.endurance
+@pytest.mark.timeout(1800)
+def test_jobs_of_rq_deliver_what_those_before_them_left(
+    jobs: Jobs, server: Sandbox, key: str, tmp_path: Path
+) -> None:
+    """A journal alone, and a job a second: no event waits for more than the next thirty jobs, and what
+    the last ones leave is on disk.
+    """
+    count, most = 100, 30
+    journal = tmp_path / "journal"
+    waited = []
+    with jobs.worker("-w", "rq.Worker", journal_dir=str(journal), **AT_ONCE) as worker:
+        for n in range(count):
+            jobs.enqueue("work", [n])
+            worker.wait_for(lambda: n in jobs.tracked(), "a job never began")  # noqa: B023
+            time.sleep(1.0)  # the pace of the jobs
+            waited.append(n + 1 - len(numbers_at(server, key)))
+        worker.send(signal.SIGTERM)
+        worker.wait_for_end()
+    print(f"undelivered after each job: {waited}")
+    assert max(waited) <= most and set(range(count - most)) <= set(numbers_at(server, key))
+    deliver(server.url, key, journal)
+    assert_each_once(server, key, jobs, count)
 
 
 def family(leader: int) -> list[int]:
