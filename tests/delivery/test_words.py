@@ -467,6 +467,7 @@ HARMLESS = {
     "reason",  # of a dead letter, in our words
     "self._name()",
     "self.app",
+    "self.name",
     "sentence",  # of answers.py
     "socket.gethostname()",
     "variable_for(app)",
