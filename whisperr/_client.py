@@ -261,11 +261,10 @@ class Whisperr:
                 return
             intake.append((next(intake.numbers), time.time_ns(), call, None, None))
             total = intake.add_bytes(size + intake.beside_call, SEEK_CUR)
-            if (
-                len(intake.events) >= intake.queue.look_at
-                or intake.identities  # these count, too, and seldom wait
-                or total > intake.max_total
-            ):
+            waiting = len(intake.events)
+            if intake.identities:  # as a rule there are none
+                waiting += len(intake.identities)
+            if waiting >= intake.queue.look_at or total > intake.max_total:
                 intake.after_put()
         except Exception as error:
             engine.refuse(error, event_type)
