@@ -2,8 +2,9 @@
 
 Run by .ci/run, which has found the interpreters and installed what is missing. The required stages
 come first and must all end. The optional ones follow in an order that changes from day to day,
-the far ones last, and only while the budget lasts: what was not begun, or was stopped at the end of
-it, is left out by name. A test that fails in any stage fails the run.
+and only while the budget lasts. The far ones come last: each day has two of them, so that every six days
+have all. What was not begun, was stopped at the end of the budget, or is another day's, is left out by
+name. A test that fails in any stage fails the run.
 """
 
 from __future__ import annotations
@@ -49,25 +50,39 @@ def tox(environment: str, *arguments: str) -> tuple[str, ...]:
     return ("tox", "run", "-e", environment, "--", *arguments)
 
 
+def _ignoring(*folders: str) -> tuple[str, ...]:
+    return tuple(f"--ignore={folder}" for folder in folders)
+
+
 def _minor(environment: str) -> str:
     """What "312" is called."""
     return f"3.{environment[1:]}"
 
 
 NEWEST = ("314", "315")  # of which few machines have one
-MIDDLE = ("39", "310", "311", "312")  # one of them whole each day, of the others what differs
+MIDDLE = ("39", "310", "311", "312")
 HOSTS = "tests/hosts"
-DIFFERS = ("tests/atomic", "tests/process", "tests/journal")  # forks, exits, files, threads
+DIFFERS = ("tests/atomic", "tests/process")  # threads, forks and exits are not the same everywhere
+FILES = "tests/journal"
+SLOW = "endurance"
 REQUIRED = (
     Stage("3.13", ("test", "-m", "not endurance")),
     Stage(
-        "3.8", tox("py38", "-m", "not storm and not endurance and not browser", f"--ignore={HOSTS}")
+        "3.8",
+        tox(
+            *("py38", "-m", "not storm and not endurance and not tools and not browser"),
+            f"--ignore={HOSTS}",
+        ),
     ),
     Stage("lint", ("tox", "run", "-e", "lint")),
     Stage("type", ("tox", "run", "-e", "type")),
 )
 NEAR = (
     *(Stage(_minor(each), tox(f"py{each}", *DIFFERS)) for each in MIDDLE),
+    *(
+        Stage(_minor(each), tox(f"py{each}", *DIFFERS, FILES), (NEWER, _minor(each)))
+        for each in NEWEST
+    ),
     Stage("msgspec", ("tox", "run", "-e", "msgspec")),
     Stage("without an encoder", ("tox", "run", "-e", "stdlib-json")),
     Stage("wheels", ("tox", "run", "-e", "wheels")),
@@ -76,25 +91,25 @@ NEAR = (
 )
 FAR = (
     Stage("3.8, storms", tox("py38", "-m", "storm and not browser", f"--ignore={HOSTS}")),
+    Stage("endurance, files", ("test", "-m", SLOW, "-k", "not 64_adopters", FILES)),
+    *(
+        Stage(f"{_minor(each)}, others", tox(f"py{each}", *_ignoring(HOSTS, *DIFFERS)))
+        for each in MIDDLE
+    ),
+    *(Stage(f"{_minor(each)}, hosts", tox(f"py{each}", HOSTS)) for each in MIDDLE),
     Stage("3.8, hosts", tox("py38", HOSTS)),
-    *(Stage(_minor(each), tox(f"py{each}", *DIFFERS), (NEWER, _minor(each))) for each in NEWEST),
-    # The two that are left out take the whole machine: by hand.
-    Stage("endurance", ("test", "-m", "endurance", "-k", "not 64_adopters and not short_jobs")),
+    # What is left out takes the whole machine: by hand.
+    Stage("endurance, others", ("test", "-m", SLOW, "-k", "not short_jobs", *_ignoring(FILES))),
 )
+EACH_DAY = 2  # of the far ones: those of one day, and after all of them the first two again
 
 
 def plan(day: datetime.date) -> tuple[list[Stage], list[Stage]]:
-    """The required stages, and the optional ones in the order of this day."""
-    lots = random.Random(day.toordinal())
-    whole = MIDDLE[day.toordinal() % len(MIDDLE)]
-    near = [
-        stage._replace(arguments=tox(f"py{whole}", f"--ignore={HOSTS}"))
-        if stage.name == _minor(whole)
-        else stage
-        for stage in NEAR
-    ]
-    far = [*FAR, Stage(f"{_minor(whole)}, hosts", tox(f"py{whole}", HOSTS))]
-    return list(REQUIRED), lots.sample(near, len(near)) + lots.sample(far, len(far))
+    """The required stages, and the optional ones of this day in its order."""
+    number = day.toordinal()
+    lots = random.Random(number)
+    far = [FAR[(number + half * len(FAR) // EACH_DAY) % len(FAR)] for half in range(EACH_DAY)]
+    return list(REQUIRED), lots.sample(NEAR, len(NEAR)) + far
 
 
 class Running:
@@ -205,14 +220,17 @@ def close(results: list[Result], planned: list[Stage], begun: float) -> int:
 def main(names: list[str]) -> int:
     """All stages, or those that are named."""
     begun = time.monotonic() - float(os.environ.get("CI_SECONDS_SO_FAR", "0"))
-    required, optional = plan(datetime.date.today())
-    strange = set(names) - {stage.name for stage in (*required, *optional)}
+    every = (*REQUIRED, *NEAR, *FAR)
+    strange = set(names) - {stage.name for stage in every}
     if strange:
         say(f"FAILED: no such stage: {', '.join(sorted(strange))}")
         return 2
+    required, optional = plan(datetime.date.today())
+    others = [stage for stage in FAR if stage not in optional]
     if names:
-        required = [stage for stage in required if stage.name in names]
-        optional = [stage for stage in optional if stage.name in names]
+        required = [stage for stage in REQUIRED if stage.name in names]
+        optional = [stage for stage in (*NEAR, *FAR) if stage.name in names]
+        others = []
     watchdog.start()
     folder = ROOT / ".dev" / "ci"
     shutil.rmtree(folder, ignore_errors=True)
@@ -220,7 +238,7 @@ def main(names: list[str]) -> int:
     subprocess.check_call([*DEV, "tox", "--version"])
     results = run(required, lanes, folder, begun, must=True)
     results += run(optional, lanes, folder, begun, must=False)
-    return close(results, required + optional, begun)
+    return close(results, [*required, *optional, *others], begun)
 
 
 if __name__ == "__main__":
