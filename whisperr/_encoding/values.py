@@ -25,6 +25,9 @@ What makes sure of that:
   things slip through. A Fragment in a flat dict goes out as it stands: its text is the application's
   own word. And CPython 3.13 forgets to watch ``vars(x)`` when ``x`` is given an attribute later: an
   Enum in there is orjson's to read. From 3.14 on every dict is watched.
+
+Another thread may put a value into one of the application's containers between the look and the writing.
+orjson hands back what it doesn't know even then; msgspec writes a date or a Decimal in its own form.
 """
 
 from __future__ import annotations
