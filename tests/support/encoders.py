@@ -17,8 +17,8 @@ _TAKERS = (rules, calls, call_filter, _client)  # who has a name of the encoder'
 
 @contextlib.contextmanager
 def using(name: str) -> Iterator[None]:
-    """With this one. KeyError: it is not installed."""
-    with using_encoder(ENCODERS[name]):
+    """With this one. ImportError: it is not installed."""
+    with using_encoder(ENCODERS[name]()):
         yield
 
 

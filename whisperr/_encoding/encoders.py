@@ -14,18 +14,10 @@ values.py has passed. What it makes of any other value is its own idea.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 from typing import Any, Callable, NamedTuple
-
-try:
-    import orjson
-except ImportError:
-    orjson = None  # type: ignore[assignment]
-try:
-    import msgspec.json
-except ImportError:
-    msgspec = None  # type: ignore[assignment]
 
 
 def refuse(value: Any, default: Any, options: int) -> bytes:
@@ -59,33 +51,48 @@ def _write_by_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _available() -> dict[str, JsonEncoder]:
-    found = {}
-    if orjson is not None:
-        options = (
-            orjson.OPT_PASSTHROUGH_DATETIME
-            | orjson.OPT_PASSTHROUGH_DATACLASS
-            | orjson.OPT_PASSTHROUGH_SUBCLASS
-        )
-        found["orjson"] = JsonEncoder(
-            write=orjson.dumps,
-            is_tracked=getattr(gc, "is_tracked", always),
-            dumps=orjson.dumps,
-            options=options,
-        )
-    if msgspec is not None:
-        found["msgspec"] = JsonEncoder(msgspec.json.Encoder().encode, takes_more=True)
-    found["json"] = JsonEncoder(_write_by_json)
-    return found
+def _orjson() -> JsonEncoder:
+    import orjson
+    from orjson import Fragment as Fragment  # from 3.9 on; older ones are not for us
+
+    options = (
+        orjson.OPT_PASSTHROUGH_DATETIME
+        | orjson.OPT_PASSTHROUGH_DATACLASS
+        | orjson.OPT_PASSTHROUGH_SUBCLASS
+    )
+    is_tracked = getattr(gc, "is_tracked", always)
+    return JsonEncoder(orjson.dumps, is_tracked, orjson.dumps, options)
 
 
-#: By name, the quickest first.
-ENCODERS: dict[str, JsonEncoder] = _available()
-#: The name of the one that is used.
-BEST = next(iter(ENCODERS))
+def _msgspec() -> JsonEncoder:
+    import msgspec.json
+
+    return JsonEncoder(msgspec.json.Encoder().encode, takes_more=True)
+
+
+#: How to load each of them, which is an ImportError where it is not installed; the quickest first. Only
+#: the first that is here is loaded: the import of msgspec takes some 10 ms.
+ENCODERS: dict[str, Callable[[], JsonEncoder]] = {
+    "orjson": _orjson,
+    "msgspec": _msgspec,
+    "json": lambda: JsonEncoder(_write_by_json),
+}
+
+
+def _best() -> tuple[str, JsonEncoder]:
+    for name, load in ENCODERS.items():
+        with contextlib.suppress(ImportError):
+            return name, load()
+    raise AssertionError("the standard library's is always here")
+
+
+#: The one that is used, and its name.
+NAME, BEST = _best()
 
 #: Types of theirs that hold JSON which is ready made -> what it says.
 READY_MADE: dict[Any, Callable[[Any], Any]] = {}
-if orjson is not None:
+if NAME == "orjson":
+    import orjson
+
     _as_json, _from_json = orjson.dumps, orjson.loads
     READY_MADE[orjson.Fragment] = lambda value: _from_json(_as_json(value))

@@ -48,7 +48,7 @@ from itertools import islice
 from typing import Any, Callable
 
 from whisperr._encoding import foreign
-from whisperr._encoding.encoders import BEST, ENCODERS, READY_MADE
+from whisperr._encoding.encoders import BEST, READY_MADE
 from whisperr._encoding.unencodable import Unencodable as Unencodable
 from whisperr._encoding.unencodable import type_name
 
@@ -68,7 +68,7 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 # The common case, for who can't afford a call: unless is_tracked() and not is_plain(), it is
 # ``write(value)`` if TAKES_MORE, else ``dumps(value, convert, OPTIONS)``. A TypeError or ValueError is
 # for encode_by_rules().
-write, is_tracked, dumps, OPTIONS, TAKES_MORE = ENCODERS[BEST]
+write, is_tracked, dumps, OPTIONS, TAKES_MORE = BEST
 convert = None  # the encoder calls nothing
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Iterator, NamedTuple
 
 from whisperr import _atomic
-from whisperr._encoding.encoders import BEST
+from whisperr._encoding import encoders
 from whisperr.cli._findings import Finding, advice, ok, wrong
 
 # Until when the makers of Python correct errors: the last month of each.
@@ -74,7 +74,7 @@ def examine() -> Iterator[Finding]:
         version = installed(name)
         if version is not None:
             yield ok("packages", f"{name} {version}")
-    yield encoder(BEST)
+    yield encoder(encoders.NAME)
 
 
 def interpreter(
