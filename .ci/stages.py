@@ -1,10 +1,10 @@
 """The stages of CI, several side by side, within a budget of time.
 
 Run by .ci/run, which has found the interpreters and installed what is missing. The required stages
-come first and must all end. The optional ones follow in an order that changes from day to day,
-and only while the budget lasts. The far ones come last: each day has two of them, so that every six days
-have all. What was not begun, was stopped at the end of the budget, or is another day's, is left out by
-name. A test that fails in any stage fails the run.
+come first and must all end. The optional ones follow, in an order that changes from day to day, as
+soon as a lane is free, and only while the budget lasts. The far ones come last: each day has two of
+them, so that every six days have all. What was not begun, was stopped at the end of the budget, or is
+another day's, is left out by name. A test that fails in any stage fails the run.
 """
 
 from __future__ import annotations
@@ -166,16 +166,15 @@ class Result(NamedTuple):
         return [match.group(1) for match in found if match]
 
 
-def run(stages: list[Stage], lanes: int, folder: Path, begun: float, *, must: bool) -> list[Result]:
-    """So many at once, in this order. ``must``: whatever the time is, up to the hard stop."""
+def run(stages: list[Stage], lanes: int, folder: Path, begun: float) -> list[Result]:
+    """So many at once, in this order: the required ones first, which begin even after the budget."""
     waiting, under_way, results = list(stages), [], []
     while waiting or under_way:
         passed = time.monotonic() - begun
-        late = passed > HARD_STOP if must else passed > BUDGET
-        while waiting and len(under_way) < lanes and not late:
+        while waiting and len(under_way) < lanes and passed <= _latest_begin(waiting[0]):
             under_way.append(Running(waiting.pop(0), folder))
             say(f"{under_way[-1].stage.name}: begins at {passed:.0f} s")
-        if late and not under_way:
+        if not under_way:
             break
         for running in list(under_way):
             if passed > HARD_STOP and not running.has_ended():
@@ -186,6 +185,10 @@ def run(stages: list[Stage], lanes: int, folder: Path, begun: float, *, must: bo
                 show(results[-1])
         time.sleep(LOOK)
     return results
+
+
+def _latest_begin(stage: Stage) -> float:
+    return HARD_STOP if stage in REQUIRED else BUDGET
 
 
 def say(words: str) -> None:
@@ -236,8 +239,7 @@ def main(names: list[str]) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     lanes = int(os.environ.get("CI_LANES", "2"))
     subprocess.check_call([*DEV, "tox", "--version"])
-    results = run(required, lanes, folder, begun, must=True)
-    results += run(optional, lanes, folder, begun, must=False)
+    results = run([*required, *optional], lanes, folder, begun)
     return close(results, [*required, *optional, *others], begun)
 
 

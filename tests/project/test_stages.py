@@ -63,11 +63,23 @@ def test_what_finds_no_time_is_left_out_by_name(
     """After the budget no optional stage begins, and that is no failure."""
     monkeypatch.setattr(stages, "BUDGET", 0.0)
     _, optional = stages.plan(DAYS[0])
-    results = stages.run(optional, 2, tmp_path, time.monotonic() - 1, must=False)
+    results = stages.run(optional, 2, tmp_path, time.monotonic() - 1)
     assert results == []
     assert stages.close(results, optional, time.monotonic()) == 0
     said = capsys.readouterr().out
     assert all(f"left out {stage.name}\n" in said for stage in optional)
+
+
+def test_a_required_stage_begins_after_the_budget(
+    stages: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And an optional one behind it does not."""
+    quick, other = stages.Stage("quick", ()), stages.Stage("other", ())
+    monkeypatch.setattr(stages, "DEV", (sys.executable, "-c", ""))
+    monkeypatch.setattr(stages, "REQUIRED", (quick,))
+    begun = time.monotonic() - stages.BUDGET - 1
+    results = stages.run([quick, other], 2, tmp_path, begun)
+    assert [(result.stage.name, result.outcome) for result in results] == [("quick", "passed")]
 
 
 STARTS = {"required": True, "optional": False}
@@ -81,8 +93,9 @@ def test_what_is_under_way_at_the_end_is_stopped(
     hanging = stages.Stage("hanging", ())
     monkeypatch.setattr(stages, "DEV", (sys.executable, "-c", "import time; time.sleep(1000)"))
     monkeypatch.setattr(stages, "REQUIRED", (hanging,) if must else ())
+    monkeypatch.setattr(stages, "BUDGET", stages.HARD_STOP)
     begun = time.monotonic() - stages.HARD_STOP + 1  # a second before it
-    results = stages.run([hanging], 1, tmp_path, begun, must=True)
+    results = stages.run([hanging], 1, tmp_path, begun)
     assert [result.outcome for result in results] == ["stopped"]
     assert stages.close(results, [hanging], begun) == (1 if must else 0)
 
