@@ -23,7 +23,7 @@ def new_client(url: str, folder: str) -> Any:
     """One that delivers when it is asked to."""
     from whisperr import Whisperr
 
-    return Whisperr("wrk_benchmark", base_url=url, journal_dir=folder, flush_interval=3600.0)
+    return Whisperr("wrk_benchmark", base_url=url, journal_dir=folder, flush_interval=999.0)
 
 
 def live_and_die(url: str, folder: str, n: int) -> None:
