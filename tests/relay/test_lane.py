@@ -83,8 +83,14 @@ def run_until_settled(inbox: PlayedInbox, server: Sandbox, key: str) -> Lane:
     settings = make_settings(key, {"base_url": server.url, "max_retries": 1})
     stop = threading.Event()
     lane = Lane(
-        *("shop", inbox, "amqp://broker", settings, "17-0a1b2c3d", 0.01, stop),
-        lambda: 0.0 if stop.is_set() else None,
+        app="shop",
+        inbox=inbox,
+        broker="amqp://broker",
+        settings=settings,
+        relay="17-0a1b2c3d",
+        linger=0.01,
+        stop=stop,
+        stop_at=lambda: 0.0 if stop.is_set() else None,
     )
     thread = threading.Thread(target=lane.run)
     thread.start()

@@ -53,7 +53,7 @@ def _write_by_json(value: Any) -> bytes:
 
 def _orjson() -> JsonEncoder:
     import orjson
-    from orjson import Fragment as Fragment  # from 3.9 on; older ones are not for us
+    from orjson import Fragment as Fragment  # from 3.9 on: an older one counts as not installed
 
     options = (
         orjson.OPT_PASSTHROUGH_DATETIME

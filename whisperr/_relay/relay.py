@@ -55,8 +55,14 @@ class Relay:
         self._has_failed = False
         self.lanes = [
             Lane(
-                *(app, broker.inbox(app, self.consumer, self._presence), place, settings),
-                *(self.name, times.linger, self._stop, lambda: self._stop_at),
+                app=app,
+                inbox=broker.inbox(app, self.consumer, self._presence),
+                broker=place,
+                settings=settings,
+                relay=self.name,
+                linger=times.linger,
+                stop=self._stop,
+                stop_at=lambda: self._stop_at,
             )
             for app, settings in settings_by_app.items()
         ]
