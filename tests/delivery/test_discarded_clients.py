@@ -5,12 +5,14 @@ Each test discards its clients during an outage, in a process of its own, and co
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from support.apps import run_app
+from whisperr._delivery import caretaker
 from whisperr.sandbox import Sandbox
 
 MOST = 24  # threads while clients are discarded, those that are just ending included
@@ -253,3 +255,12 @@ def test_an_outage_at_one_place_is_none_elsewhere(
     """
     run_app(server, key, tmp_path, DISCARDS + dedent(source))
     assert arrived(server, key) == [*range(50)]
+
+
+def test_a_pause_takes_no_number_of_the_applications() -> None:
+    """What a program draws from ``random`` that it has seeded does not depend on our outages."""
+    before = random.getstate()
+    caretaker._Outage().failed(None)
+    shares = {caretaker._jitter() for _ in range(50)}
+    assert random.getstate() == before
+    assert len(shares) > 1 and min(shares) >= 0.5 and max(shares) <= 1.0

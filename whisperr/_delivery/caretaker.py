@@ -23,7 +23,7 @@ Fork: a child has its own, which is empty. That of the parent stays referenced, 
 
 from __future__ import annotations
 
-import random
+import os
 import threading
 from collections import deque
 from contextlib import suppress
@@ -41,6 +41,11 @@ FIRST_BACKOFF = 0.5  # seconds before the second attempt at a base URL, doubled 
 LONGEST_BACKOFF = 30.0  # seconds; also between two attempts of one that the server is there for
 
 
+def _jitter() -> float:
+    """Between a half and one. Not from ``random``: the numbers of that are the application's."""
+    return 0.5 + os.urandom(1)[0] / 510
+
+
 class _Outage:
     """A base URL at which the last attempt was in vain."""
 
@@ -52,7 +57,7 @@ class _Outage:
         """One more attempt in vain; the answer may have asked for so many seconds of peace."""
         longest = min(LONGEST_BACKOFF, FIRST_BACKOFF * 2.0 ** min(self.failures, 10))
         self.failures += 1
-        self.until = monotonic() + max(longest * random.uniform(0.5, 1.0), asked_for or 0.0)
+        self.until = monotonic() + max(longest * _jitter(), asked_for or 0.0)
 
 
 class _Retired:
