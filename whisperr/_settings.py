@@ -168,15 +168,14 @@ def make_settings(
     found = {name: find(name, given, environment).value for name in option_names()}
     if found["app"] is not None and found["broker_url"] is None and not found["disabled"]:
         raise ValueError("app is for a relay, which has the keys: it needs broker_url, too")
-    may_lack = found["disabled"] or found["app"] is not None
-    if may_lack and not api_key and not environment.get(variable_of("api_key")):
-        return Settings(key=Key(""), **found)
-    has_broker = found["broker_url"] is not None
-    if has_broker and not api_key and not environment.get(variable_of("api_key")):
-        raise ValueError(
-            "api_key is required or, beside broker_url, app: the name by which the relay knows "
-            f"the key, like shop; give it, or set {variable_of('app')}"
-        )
+    if not api_key and not environment.get(variable_of("api_key")):
+        if found["disabled"] or found["app"] is not None:
+            return Settings(key=Key(""), **found)
+        if found["broker_url"] is not None:
+            raise ValueError(
+                "api_key is required or, beside broker_url, app: the name by which the relay knows "
+                f"the key, like shop; give it, or set {variable_of('app')}"
+            )
     return Settings(key=Key(_find_key(api_key, found["disabled"], environment).value), **found)
 
 

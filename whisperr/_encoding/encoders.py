@@ -51,10 +51,15 @@ def _write_by_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+#: Types of theirs that hold JSON which is ready made -> what it says.
+READY_MADE: dict[Any, Callable[[Any], Any]] = {}
+
+
 def _orjson() -> JsonEncoder:
     import orjson
-    from orjson import Fragment as Fragment  # from 3.9 on: an older one counts as not installed
+    from orjson import Fragment  # an orjson before 3.9 has none, and counts as not installed
 
+    READY_MADE[Fragment] = lambda value: orjson.loads(orjson.dumps(value))
     options = (
         orjson.OPT_PASSTHROUGH_DATETIME
         | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -88,11 +93,3 @@ def _best() -> tuple[str, JsonEncoder]:
 
 #: The one that is used, and its name.
 NAME, BEST = _best()
-
-#: Types of theirs that hold JSON which is ready made -> what it says.
-READY_MADE: dict[Any, Callable[[Any], Any]] = {}
-if NAME == "orjson":
-    import orjson
-
-    _as_json, _from_json = orjson.dumps, orjson.loads
-    READY_MADE[orjson.Fragment] = lambda value: _from_json(_as_json(value))

@@ -95,7 +95,10 @@ def _look(value: Any, depth: int = MAX_DEPTH) -> bool:
 
 
 def _look_closely(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Likewise, for an encoder that takes integers of any size, and keys of any type."""
+    """Likewise, for an encoder that takes integers of any size, and keys of any type.
+
+    A function of its own: one for both takes a fifth longer where nothing of this is asked.
+    """
     try:
         kind = type(value)
         if kind is dict:

@@ -281,8 +281,7 @@ class Log:
                         chain.release(remove=True)
 
     def _has(self, chain: Chain) -> bool:
-        segments = self.segments()
-        return bool(segments) and any(segment.chain is chain for segment in segments)
+        return any(segment.chain is chain for segment in self.segments())
 
     # --- the sender's pass
 

@@ -65,12 +65,13 @@ export function drawLanes(lanes, now, chosen, choose) {
     }
     const button = item.firstElementChild;
     button.setAttribute("aria-pressed", String(chosen === key));
+    const carried = carriers(lane);
     button.replaceChildren(...[
       el("span", { className: "who" },
         el("span", {}, laneName(lane)), el("span", {}, figure(lane.rows))),
       spark(lane.seconds, now),
       el("small", {}, lane.process ? `${shortName(lane)} · ${lane.agent}` : lane.agent),
-      carriers(lane) && el("small", { className: "relay" }, carriers(lane)),
+      carried && el("small", { className: "relay" }, carried),
     ].filter(Boolean));
     return item;
   });
