@@ -151,10 +151,11 @@ SERVERS = (
         """
         import cherrypy
         from application import wsgi
-        cherrypy.tree.graft(wsgi, "/")
         cherrypy.config.update({"server.socket_port": PORT, "engine.autoreload.on": False})
         cherrypy.engine.signals.subscribe()
         cherrypy.engine.start()
+        # Now: it answers before it has started, and a SIGTERM then ends it by os._exit().
+        cherrypy.tree.graft(wsgi, "/")
         cherrypy.engine.block()
         """,
         line="",
